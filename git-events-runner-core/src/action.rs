@@ -1,0 +1,87 @@
+//! The port to what is started.
+
+use async_trait::async_trait;
+
+use crate::{Cause, ObjectRef, Reason, Retry, RunKey, RunRef, RunRequest, RunStatus, TriggerId};
+
+/// Something that can be started, in two steps: a run is registered, and only when the state names it, it is released.
+///
+/// # Contract
+///
+/// - `register` is durable and idempotent in the [`RunKey`]: of one key there is at most one run at a time. It starts nothing.
+/// - `release` starts a registered run, or lets it wait for its turn; a run starts at most once, however often it is released.
+/// - `runs` is a consistent reading, never a cache: it lists all runs that still exist, with what was registered.
+/// - `stop` ends a run and removes it; one that is gone already is no error. A stopped run may be listed for a while.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Action: Send + Sync {
+    /// Which action this is.
+    fn id(&self) -> &ObjectRef;
+
+    /// Makes a run known, durably, without starting it.
+    async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError>;
+
+    /// Lets a registered run begin.
+    async fn release(&self, run: &RunRef) -> Result<Released, ActionError>;
+
+    /// All runs of a trigger that exist, of this action or another of its kind.
+    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError>;
+
+    /// Ends a run and removes it.
+    async fn stop(&self, run: &RunRef) -> Result<(), ActionError>;
+}
+
+/// What `register` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// The run is registered as asked.
+    New(RunRef),
+    /// A run of this key was there already; this is what was registered then.
+    Existing(Box<RunStatus>),
+    /// A run of this key is there, and on its way out: to be tried again.
+    Deleting,
+}
+
+/// What `release` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// The run has begun, now or earlier.
+    Begun,
+    /// It waits for its turn, and is to be released again.
+    Waiting,
+    /// There is no such run.
+    Gone,
+}
+
+/// Why an action cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// Something of another owner has the name of the run.
+    #[error("`{name}` is there already and does not belong to {owner}: rename or remove it", name = .0.name(), owner = .0.trigger)]
+    NotOurs(Box<RunKey>),
+    /// What is asked for cannot be run as it stands.
+    #[error("{0}")]
+    Invalid(String),
+    /// Runs cannot be read or written now.
+    #[error("runs cannot be read or written: {0}")]
+    Unavailable(#[source] Cause),
+}
+
+impl ActionError {
+    /// Why, as a constant.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotOurs(_) => Reason::NotOurs,
+            Self::Invalid(_) => Reason::InvalidSpec,
+            Self::Unavailable(_) => Reason::Unreachable,
+        }
+    }
+
+    /// Whether to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Invalid(_) => Retry::Never,
+            Self::NotOurs(_) | Self::Unavailable(_) => Retry::Backoff,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Runs actions when Git changes: the library beneath the git-events-runner operator.
+
+mod action;
+mod catalog;
+mod object;
+mod plan;
+mod retry;
+mod revision;
+mod run;
+mod source;
+mod state;
+mod store;
+mod trigger;
+
+pub use action::*;
+pub use catalog::*;
+pub use object::*;
+pub use plan::*;
+pub use retry::*;
+pub use revision::*;
+pub use run::*;
+pub use source::*;
+pub use state::*;
+pub use store::*;
+pub use trigger::*;

@@ -1,0 +1,203 @@
+//! What is remembered of a trigger between evaluations, and the one way in which it changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{CommitId, FilesDigest, Reference, RunRef, RunResult};
+
+/// How many requests may be pending at a trigger.
+pub const MAX_PENDING: usize = 100;
+
+/// How many runs of a trigger may wait for their start.
+pub const MAX_WAITING: usize = 16;
+
+/// The id of a request to fire: 1 to 63 letters, digits, `-`, `_` and `.`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RequestId(String);
+
+/// A text is not the id of a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request id is 1 to 63 letters, digits, `-`, `_` and `.`")]
+pub struct NotARequestId;
+
+impl RequestId {
+    /// The request that stands for a firing of the schedule that could not be served at once.
+    pub fn scheduled() -> Self {
+        Self("scheduled".to_owned())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = NotARequestId;
+
+    fn from_str(text: &str) -> Result<Self, NotARequestId> {
+        text.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for RequestId {
+    type Error = NotARequestId;
+
+    fn try_from(text: String) -> Result<Self, NotARequestId> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if (1..=63).contains(&text.len()) && text.chars().all(allowed) { Ok(Self(text)) } else { Err(NotARequestId) }
+    }
+}
+
+impl From<RequestId> for String {
+    fn from(id: RequestId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Everything that is remembered of a trigger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TriggerState {
+    /// By the source's name: what was last acted on.
+    pub sources: BTreeMap<String, SourceState>,
+    /// Accepted and not yet acted on, at most [`MAX_PENDING`].
+    pub pending: BTreeMap<RequestId, PendingRequest>,
+    /// Recorded and not yet known to have begun, by the run's name; at most [`MAX_WAITING`]. Only these are ever released.
+    pub waiting: BTreeMap<String, WaitingRun>,
+    /// When the action was last started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<Timestamp>,
+    /// The last request by hand that was taken into `pending`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_request: Option<String>,
+}
+
+/// What was last acted on at one source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceState {
+    /// What was watched. A source that is watched elsewhere now is new, but for its sequence.
+    pub reference: Reference,
+    /// The commit last acted on; None after a first run that expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+    /// The files of that commit that matched the trigger's patterns; None also when that is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesDigest>,
+    /// The commit acted on before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<CommitId>,
+    /// How many runs of this source there were: the next run's number. It never goes back.
+    pub sequence: u64,
+    /// The latest instant of the schedule that a run has served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_firing: Option<Timestamp>,
+    /// The last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<LastRun>,
+}
+
+/// The last run of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// Which run.
+    #[serde(flatten)]
+    pub run: RunRef,
+    /// How it ended, or how far it is.
+    pub result: RunResult,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+}
+
+/// A request to fire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingRequest {
+    /// The names of the sources that are still to be checked for it.
+    pub sources: BTreeSet<String>,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// The commit that it speaks of: a hint, which the source may not show yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+    /// True: the action starts, changed or not, once for this request. False: it is a reason to look, like any other.
+    pub always: bool,
+}
+
+/// A run that is recorded and not yet known to have begun, with what it takes to undo it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingRun {
+    /// [`RunRef::uid`]: which object of that name may be released.
+    pub uid: String,
+    /// The source that fired.
+    pub source: String,
+    /// The number of the run.
+    pub sequence: u64,
+    /// Since when it waits, and its place among those that wait.
+    pub instant: Timestamp,
+    /// The always-run requests that it serves.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub requests: BTreeSet<RequestId>,
+}
+
+/// One decision, to be recorded in one write or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// These sources are now so.
+    pub sources: BTreeMap<String, SourceState>,
+    /// These are not the trigger's any more; they leave pending requests as well.
+    pub forgotten: BTreeSet<String>,
+    /// These sources leave these pending requests; a request with none left is over.
+    pub served: BTreeMap<RequestId, BTreeSet<String>>,
+    /// These requests are added or replaced.
+    pub pending: BTreeMap<RequestId, PendingRequest>,
+    /// These runs wait now.
+    pub waiting: BTreeMap<String, WaitingRun>,
+    /// These do not wait any more.
+    pub not_waiting: BTreeSet<String>,
+    /// The action was started now.
+    pub last_run: Option<Timestamp>,
+    /// This request by hand is in `pending` now.
+    pub last_handled_request: Option<String>,
+}
+
+impl Change {
+    /// True when there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Carries the decision out on a state.
+    pub fn apply(&self, state: &mut TriggerState) {
+        state.sources.extend(self.sources.clone());
+        state.sources.retain(|name, _| !self.forgotten.contains(name));
+        for (id, request) in &mut state.pending {
+            let served = self.served.get(id);
+            request.sources.retain(|name| !self.forgotten.contains(name) && !served.is_some_and(|s| s.contains(name)));
+        }
+        state.pending.extend(self.pending.clone());
+        state.pending.retain(|_, request| !request.sources.is_empty());
+        state.waiting.extend(self.waiting.clone());
+        state.waiting.retain(|name, _| !self.not_waiting.contains(name));
+        state.last_run = self.last_run.or(state.last_run);
+        if self.last_handled_request.is_some() {
+            state.last_handled_request.clone_from(&self.last_handled_request);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Ports to what is remembered of triggers: the evaluator's and the listeners'.
+
+use async_trait::async_trait;
+
+use crate::{Cause, Change, PendingRequest, Reason, RequestId, Retry, TriggerId, TriggerState};
+
+/// Which write of a trigger's state this is; two are equal only when nothing was written in between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(pub String);
+
+/// A trigger's state as it was at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The state.
+    pub state: TriggerState,
+    /// To be given back when something is recorded that was decided on this state.
+    pub version: Version,
+    /// The generation of the trigger's specification at that same moment.
+    pub generation: i64,
+}
+
+/// Keeps what is remembered of triggers. There is one evaluator of a trigger at a time, or two that do not know of each other.
+///
+/// # Contract
+///
+/// - `load` answers what was written last, by anybody, and never something older.
+/// - `record` writes the whole [`Change`] or nothing of it, and only when nothing was written since `version`: it never merges.
+/// - What `record` has answered is durable: it outlives a crash at the next instant.
+/// - After any error but [`StateError::Conflict`] the change may have been written all the same.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// What is remembered of a trigger now.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::NotFound`] when there is no such trigger, or it has another uid.
+    async fn load(&self, id: &TriggerId) -> Result<Loaded, StateError>;
+
+    /// Writes a decision that was made on the state of this version.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Conflict`] when something was written since.
+    async fn record(&self, id: &TriggerId, version: &Version, change: &Change) -> Result<(), StateError>;
+}
+
+/// Takes requests to fire. Listeners know the domain only through this.
+///
+/// # Contract
+///
+/// - Append only: it never changes what [`StateStore::record`] has written, and needs no version.
+/// - What it has answered is durable.
+/// - Requests that do not always run collapse: those whose sources are all among the new one's are replaced by it, in the same write,
+///   and never the other way round. (Whoever evaluates may have looked already for the old one, and removes only what it knew then.)
+/// - A request that always runs is kept apart from every other.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Inbox: Send + Sync {
+    /// Adds a request to what is pending at a trigger.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Full`] when [`MAX_PENDING`](crate::MAX_PENDING) are pending; [`StateError::NotFound`].
+    async fn request(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError>;
+}
+
+/// A request to fire, and its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FireRequest {
+    /// Unique over time, but for deliveries of the same event.
+    pub id: RequestId,
+    /// What is asked for.
+    pub request: PendingRequest,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is pending now.
+    Recorded,
+    /// A request of this id was pending already, and nothing was written.
+    AlreadyPending,
+}
+
+/// Why a state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// There is no such trigger, or not this life of it.
+    #[error("there is no {0} with that uid")]
+    NotFound(TriggerId),
+    /// Something was written since the version given.
+    #[error("something else was written in between")]
+    Conflict,
+    /// Too many requests are pending.
+    #[error("{0} has {max} requests pending, which is the most it may have", max = crate::MAX_PENDING)]
+    Full(TriggerId),
+    /// The store cannot be read or written now.
+    #[error("the state cannot be read or written: {0}")]
+    Unavailable(#[source] Cause),
+}
+
+impl StateError {
+    /// Why, as a constant.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound(_) => Reason::NotFound,
+            Self::Conflict => Reason::Conflict,
+            Self::Full(_) => Reason::Full,
+            Self::Unavailable(_) => Reason::Unreachable,
+        }
+    }
+
+    /// Whether to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::NotFound(_) => Retry::Never,
+            Self::Conflict | Self::Full(_) | Self::Unavailable(_) => Retry::Backoff,
+        }
+    }
+}

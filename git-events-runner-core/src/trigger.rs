@@ -1,0 +1,49 @@
+//! The port to what decides when.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::{Plan, TriggerId, TriggerState};
+
+/// Decides when to look, and nothing else: it has no memory and no clock of its own.
+///
+/// # Contract
+///
+/// - `due` is a pure function: the same arguments give the same answer.
+/// - It never answers a firing at or before `since.handled` or after `now`, nor a `next` that is not after `now`.
+#[cfg_attr(feature = "mock", mockall::automock)]
+pub trait Trigger: Send + Sync {
+    /// Which trigger this is.
+    fn id(&self) -> &TriggerId;
+
+    /// What it wants done.
+    fn plan(&self) -> &Plan;
+
+    /// What is due now.
+    fn due(&self, state: &TriggerState, since: Since, now: Timestamp) -> Due;
+}
+
+/// What an evaluator has done so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// All firings up to here were handled.
+    pub handled: Timestamp,
+    /// True: it has not evaluated the trigger before, or not since the trigger was suspended.
+    pub fresh: bool,
+}
+
+/// What is due.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// The latest instant of the schedule that is not handled; all sources are to be checked.
+    pub firing: Option<Timestamp>,
+    /// True: a firing that a source cannot serve now must outlive this process.
+    pub durable: bool,
+    /// The names of sources to check although no firing is due. They run only if they changed.
+    pub check: BTreeSet<String>,
+    /// Whether what is pending may be served.
+    pub requests: bool,
+    /// When to ask again, if nothing happens before.
+    pub next: Option<Timestamp>,
+}
