@@ -4,6 +4,10 @@ use async_trait::async_trait;
 
 use crate::{Cause, ObjectRef, Reason, Retry, RunKey, RunRef, RunRequest, RunStatus, TriggerId};
 
+mod memory;
+
+pub use memory::InMemoryAction;
+
 /// Something that can be started, in two steps: a run is registered, and only when the state names it, it is released.
 ///
 /// # Contract

@@ -6,6 +6,10 @@ use async_trait::async_trait;
 
 use crate::{Action, Cause, Checkout, ObjectRef, Reason, Retry, Source, TriggerId};
 
+mod memory;
+
+pub use memory::InMemoryCatalog;
+
 /// Finds what a trigger names, with its credentials, as far as the trigger may use it.
 ///
 /// # Contract

@@ -1,6 +1,6 @@
 //! A run: one start of an action, for one commit of one source.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -61,10 +61,8 @@ pub struct RunRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<Timestamp>,
     /// The requests it serves.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub requests: Vec<RequestId>,
-    /// True: it was asked for changed or not, and the requests it serves that always run must not be served again.
-    pub always: bool,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub requests: BTreeSet<RequestId>,
     /// What to do with an unfinished run of the same source.
     pub concurrency: ConcurrencyPolicy,
 }

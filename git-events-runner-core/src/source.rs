@@ -6,6 +6,10 @@ use async_trait::async_trait;
 
 use crate::{Cause, ObjectRef, Observation, Reason, Reference, Retry, Revision, Watch};
 
+mod memory;
+
+pub use memory::InMemorySource;
+
 /// Something that can be looked at for changes.
 ///
 /// # Contract

@@ -151,7 +151,10 @@ pub struct WaitingRun {
     pub sequence: u64,
     /// Since when it waits, and its place among those that wait.
     pub instant: Timestamp,
-    /// The always-run requests that it serves.
+    /// The instant of the schedule that it serves and that always runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firing: Option<Timestamp>,
+    /// The requests that it serves and that always run.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub requests: BTreeSet<RequestId>,
 }

@@ -4,6 +4,10 @@ use async_trait::async_trait;
 
 use crate::{Cause, Change, PendingRequest, Reason, RequestId, Retry, TriggerId, TriggerState};
 
+mod memory;
+
+pub use memory::InMemoryStore;
+
 /// Which write of a trigger's state this is; two are equal only when nothing was written in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub String);

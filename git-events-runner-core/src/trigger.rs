@@ -42,6 +42,8 @@ pub struct Due {
     pub durable: bool,
     /// The names of sources to check although no firing is due. They run only if they changed.
     pub check: BTreeSet<String>,
+    /// Firings before this instant are too late to be served.
+    pub not_before: Option<Timestamp>,
     /// Whether what is pending may be served.
     pub requests: bool,
     /// When to ask again, if nothing happens before.
