@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{CommitId, FilesDigest, Reference, RunRef, RunResult};
+use crate::{Accepted, CommitId, FilesDigest, FireRequest, Reference, RunRef, RunResult};
 
 /// How many requests may be pending at a trigger.
 pub const MAX_PENDING: usize = 100;
@@ -84,6 +84,40 @@ pub struct TriggerState {
     /// The last request by hand that was taken into `pending`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_request: Option<String>,
+}
+
+/// There are [`MAX_PENDING`] requests pending, and none of them makes way for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{max} requests are pending, which is the most there may be", max = MAX_PENDING)]
+pub struct PendingFull;
+
+impl TriggerState {
+    /// Adds a request to what is pending, as the contract of [`Inbox`](crate::Inbox) says.
+    ///
+    /// A request that does not always run replaces those of its kind whose sources are all among its own. If that does not
+    /// make room, it replaces all of its kind, and takes over their sources.
+    ///
+    /// # Errors
+    ///
+    /// [`PendingFull`], and nothing is changed.
+    pub fn accept(&mut self, new: &FireRequest) -> Result<Accepted, PendingFull> {
+        if self.pending.contains_key(&new.id) {
+            return Ok(Accepted::AlreadyPending);
+        }
+        let collapsible: Vec<_> = self.pending.iter().filter(|(_, old)| !new.request.always && !old.always).collect();
+        let mut replaced: Vec<_> = collapsible.iter().filter(|(_, old)| old.sources.is_subset(&new.request.sources)).copied().collect();
+        let mut request = new.request.clone();
+        if self.pending.len() - replaced.len() >= MAX_PENDING {
+            if collapsible.is_empty() {
+                return Err(PendingFull);
+            }
+            request.sources.extend(collapsible.iter().flat_map(|(_, old)| &old.sources).cloned());
+            replaced = collapsible;
+        }
+        let served = replaced.into_iter().map(|(id, old)| (id.clone(), old.sources.clone())).collect();
+        Change { served, pending: BTreeMap::from([(new.id.clone(), request)]), ..Change::default() }.apply(self);
+        Ok(Accepted::Recorded)
+    }
 }
 
 /// What was last acted on at one source.
@@ -202,5 +236,70 @@ impl Change {
         if self.last_handled_request.is_some() {
             state.last_handled_request.clone_from(&self.last_handled_request);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(id: &str, sources: &[&str], always: bool) -> FireRequest {
+        let sources = sources.iter().map(|&name| name.to_owned()).collect();
+        let request = PendingRequest { sources, received_at: Timestamp::UNIX_EPOCH, commit: None, always };
+        FireRequest { id: id.parse().unwrap(), request }
+    }
+
+    fn pending(state: &TriggerState) -> Vec<(String, String)> {
+        let names = |request: &PendingRequest| request.sources.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        state.pending.iter().map(|(id, request)| (id.to_string(), names(request))).collect()
+    }
+
+    fn accepted(requests: &[FireRequest]) -> TriggerState {
+        let mut state = TriggerState::default();
+        for request in requests {
+            assert_eq!(state.accept(request), Ok(Accepted::Recorded));
+        }
+        state
+    }
+
+    #[test]
+    fn a_request_replaces_those_whose_sources_are_all_among_its_own() {
+        let state = accepted(&[request("1", &["a"], false), request("2", &["b", "c"], false), request("3", &["a", "b"], false)]);
+        assert_eq!(pending(&state), [("2".into(), "b c".into()), ("3".into(), "a b".into())]);
+    }
+
+    #[test]
+    fn a_request_that_always_runs_neither_replaces_nor_is_replaced() {
+        let state = accepted(&[request("1", &["a"], true), request("2", &["a"], false), request("3", &["a"], true)]);
+        assert_eq!(pending(&state).len(), 3);
+        let state = accepted(&[request("1", &["a"], true), request("2", &["a", "b"], false)]);
+        assert_eq!(pending(&state).len(), 2);
+    }
+
+    #[test]
+    fn a_request_that_is_pending_is_not_written_again() {
+        let mut state = accepted(&[request("1", &["a"], false)]);
+        let before = state.clone();
+        assert_eq!(state.accept(&request("1", &["a", "b"], true)), Ok(Accepted::AlreadyPending));
+        assert_eq!(state, before);
+    }
+
+    #[test]
+    fn when_there_is_no_room_requests_collapse_to_one_for_all_their_sources() {
+        let distinct: Vec<_> = (0..MAX_PENDING).map(|n| request(&n.to_string(), &[&format!("s{n}")], n == 0)).collect();
+        let mut state = accepted(&distinct);
+        assert_eq!(state.accept(&request("always", &["x"], true)), Err(PendingFull));
+        assert_eq!(state.accept(&request("last", &["x"], false)), Ok(Accepted::Recorded));
+        assert_eq!(pending(&state).iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["0", "last"]);
+        assert_eq!(state.pending[&"last".parse().unwrap()].sources.len(), MAX_PENDING);
+    }
+
+    #[test]
+    fn no_more_requests_are_pending_than_may_be() {
+        let always: Vec<_> = (0..MAX_PENDING).map(|n| request(&n.to_string(), &["a"], true)).collect();
+        let mut state = accepted(&always);
+        let before = state.clone();
+        assert_eq!(state.accept(&request("one-more", &["a"], false)), Err(PendingFull));
+        assert_eq!(state, before);
     }
 }

@@ -57,6 +57,7 @@ pub trait StateStore: Send + Sync {
 /// - What it has answered is durable.
 /// - Requests that do not always run collapse: those whose sources are all among the new one's are replaced by it, in the same write,
 ///   and never the other way round. (Whoever evaluates may have looked already for the old one, and removes only what it knew then.)
+///   When there is no room, they all become one. [`TriggerState::accept`] does both.
 /// - A request that always runs is kept apart from every other.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
