@@ -2,6 +2,7 @@
 
 mod action;
 mod catalog;
+pub mod engine;
 mod object;
 mod plan;
 mod retry;

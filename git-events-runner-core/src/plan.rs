@@ -26,6 +26,20 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The first generation of a plan that starts an action when one of the sources changes, with the defaults of everything else.
+    pub fn new(sources: &[&ObjectRef], watch: Watch, action: &ObjectRef) -> Self {
+        Self {
+            generation: 1,
+            sources: sources.iter().map(|source| (*source).clone()).collect(),
+            watch,
+            on_change_only: true,
+            on_first_check: OnFirstCheck::default(),
+            concurrency: ConcurrencyPolicy::default(),
+            action: action.clone(),
+            suspend: false,
+        }
+    }
+
     /// The source of this name.
     pub fn source(&self, name: &str) -> Option<&ObjectRef> {
         self.sources.iter().find(|source| source.name == name)

@@ -130,6 +130,13 @@ pub struct Watch {
     pub files: Vec<String>,
 }
 
+impl Watch {
+    /// Watches all files.
+    pub fn new(reference: Reference) -> Self {
+        Self { reference, files: vec![] }
+    }
+}
+
 /// What a check saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {

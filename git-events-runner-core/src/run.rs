@@ -1,6 +1,6 @@
 //! A run: one start of an action, for one commit of one source.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,12 +57,14 @@ pub struct RunRequest {
     pub files: Option<FilesDigest>,
     /// When it fired: the instant of the schedule, or the receipt of the oldest request it serves. Runs wait in this order.
     pub instant: Timestamp,
+    /// When it was registered.
+    pub registered_at: Timestamp,
     /// The instant of the schedule that this run serves, if it serves one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<Timestamp>,
-    /// The requests it serves.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub requests: BTreeSet<RequestId>,
+    /// The requests it serves; one that it always runs for comes first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestId>,
     /// What to do with an unfinished run of the same source.
     pub concurrency: ConcurrencyPolicy,
 }

@@ -183,8 +183,13 @@ pub struct WaitingRun {
     pub source: String,
     /// The number of the run.
     pub sequence: u64,
-    /// Since when it waits, and its place among those that wait.
+    /// The instant of its request, which is its place among those that wait.
     pub instant: Timestamp,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// What the commit of the source goes back to if this run never begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<CommitId>,
     /// The instant of the schedule that it serves and that always runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<Timestamp>,

@@ -5,7 +5,9 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::{Accepted, Change, FireRequest, Inbox, Loaded, MAX_PENDING, MAX_WAITING, StateError, StateStore, TriggerId, TriggerState, Version};
+use crate::{
+    Accepted, Change, FireRequest, Inbox, Loaded, MAX_PENDING, MAX_WAITING, StateError, StateStore, TriggerId, TriggerState, Version,
+};
 
 /// Keeps the state of triggers in memory. Clones share it.
 ///

@@ -1,0 +1,252 @@
+//! The heart: what happens, in which order, when a trigger is evaluated.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+
+use crate::{
+    ActionError, Catalog, CatalogError, CommitId, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, Since, SourceError,
+    SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
+};
+
+mod decide;
+mod memory;
+mod record;
+mod register;
+mod release;
+mod settle;
+
+use decide::Seen;
+pub use memory::Memory;
+use register::Work;
+use release::release_recorded;
+pub use release::release_waiting;
+pub use settle::{Settled, settle};
+
+/// How many sources of a trigger are looked at at a time.
+const PARALLEL: usize = 16;
+
+/// How soon to look again for a commit that a request speaks of and the source does not show yet.
+const AWAIT_COMMIT: Duration = Duration::from_secs(1);
+
+/// What an evaluation did.
+#[derive(Debug, Default)]
+pub struct Evaluation {
+    /// What came of each source that something asked for, by name.
+    pub sources: BTreeMap<String, Outcome>,
+    /// When to evaluate again, if nothing happens before; an instant that has passed means at once.
+    pub next: Option<Timestamp>,
+}
+
+/// What came of one source.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing to run.
+    Unchanged,
+    /// Its first commit was recorded, and starts nothing.
+    Baseline(CommitId),
+    /// A run was registered and recorded, and then released.
+    Started(RunRef, Box<RunRequest>, Released),
+    /// A run that an earlier evaluation has left behind was recorded instead; there may be more to do.
+    Adopted(RunRef),
+    /// It fired, and has to wait: for the end of an unfinished run, or for a place among those that wait.
+    Held,
+    /// A request speaks of a commit that the source does not show yet.
+    Awaited,
+    /// It could not be looked at, or its run could not be registered.
+    Failed(Failure),
+}
+
+/// Why one source could not be served. The others are not affected.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It cannot be looked at.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// It, or the action, cannot be found or used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Its run cannot be registered.
+    #[error(transparent)]
+    Action(#[from] ActionError),
+}
+
+impl Failure {
+    /// Why, as a constant.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Source(error) => error.reason(),
+            Self::Catalog(error) => error.reason(),
+            Self::Action(error) => error.reason(),
+        }
+    }
+
+    /// Whether to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Source(error) => error.retry(),
+            Self::Catalog(error) => error.retry(),
+            Self::Action(error) => error.retry(),
+        }
+    }
+}
+
+/// Why an evaluation came to nothing. What it did before that is found by the next one.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The specification has changed, and the plan is of an older one: evaluate the new one.
+    #[error("the trigger has changed in the meantime")]
+    OutdatedPlan,
+    /// The state cannot be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The action cannot be found, or its runs cannot be listed or released.
+    #[error(transparent)]
+    Action(Failure),
+}
+
+impl EvaluateError {
+    /// Why, as a constant.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::OutdatedPlan => Reason::Conflict,
+            Self::State(error) => error.reason(),
+            Self::Action(error) => error.reason(),
+        }
+    }
+
+    /// Whether to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::OutdatedPlan => Retry::Backoff,
+            Self::State(error) => error.retry(),
+            Self::Action(error) => error.retry(),
+        }
+    }
+}
+
+impl<E: Into<Failure>> From<E> for EvaluateError {
+    fn from(error: E) -> Self {
+        Self::Action(error.into())
+    }
+}
+
+/// Looks at the sources of a trigger that something asks for, and starts its action where there is reason to.
+///
+/// The steps, in this order, are what makes a crash after any of them harmless:
+/// load → what is due → observe → decide → **register** the runs → **record** the decision in one write → **release** the runs.
+/// A run that was registered and not recorded is found by the next evaluation, which records exactly what was registered.
+/// A run that was recorded and not released is released by [`release_waiting`].
+///
+/// # Guarantees
+///
+/// - Of two evaluations at once, one records; the other drops its work, or adopts that of the first.
+/// - An evaluation that finds nothing to do writes nothing.
+/// - It may be dropped at any point.
+///
+/// # Errors
+///
+/// Only what concerns the whole trigger; a source that fails is an [`Outcome`]. Evaluate again later, by [`Memory::failed`].
+///
+/// ```
+/// use git_events_runner_core::*;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let repo = InMemorySource::new(ObjectRef::namespaced("GitRepo", "default", "app"));
+/// let deploy = InMemoryAction::new(ObjectRef::namespaced("Action", "default", "deploy"));
+/// let main = Reference::Branch("main".into());
+/// let tip = repo.push(&main, &[("README.md", "hello")]);
+/// let (store, catalog) = (InMemoryStore::default(), InMemoryCatalog::default());
+/// catalog.add_source(repo.clone());
+/// catalog.add_action(deploy.clone());
+///
+/// let id = TriggerId { kind: "ScheduleTrigger".into(), namespace: "default".into(), name: "app".into(), uid: "1".into() };
+/// let plan = Plan::new(&[repo.id()], Watch::new(main), deploy.id());
+/// let every_minute = Schedule::interval(std::time::Duration::from_secs(60), &id.uid)?;
+/// store.add(&id, plan.generation);
+/// let trigger = ScheduleTrigger::new(id, plan, every_minute);
+///
+/// let now = "2026-01-01T00:00:00Z".parse()?;
+/// engine::evaluate(&trigger, &store, &catalog, &mut engine::Memory::new(now), now).await?;
+/// assert_eq!(deploy.begun()[0].commit, tip);
+/// # Ok(()) }
+/// ```
+pub async fn evaluate(
+    trigger: &dyn Trigger,
+    store: &dyn StateStore,
+    catalog: &dyn Catalog,
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Result<Evaluation, EvaluateError> {
+    let (id, plan) = (trigger.id(), trigger.plan());
+    let loaded = store.load(id).await?;
+    if loaded.generation != plan.generation {
+        return Err(EvaluateError::OutdatedPlan);
+    }
+    if plan.suspend {
+        memory.since = Since { handled: now, fresh: true };
+        return Ok(Evaluation::default());
+    }
+    let due = trigger.due(&loaded.state, memory.since, now);
+    let causes = decide::causes(plan, &loaded.state, &due, &memory.due_again(now));
+    let looked_at = causes.keys().filter(|name| !memory.is_blocked(name, now));
+    let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at).await;
+
+    let mut work = Work::new(id, plan, &loaded.state, catalog, now);
+    for source in &plan.sources {
+        let name = &source.name;
+        match (causes.get(name), seen.remove(name)) {
+            (Some(causes), Some(seen)) => {
+                let state = loaded.state.sources.get(name);
+                let decided = seen.map(|seen| decide::decide(id, plan, source, state, &seen, causes, now));
+                work.carry_out(name, causes, decided, &due, &memory.begun).await;
+            }
+            (Some(causes), None) => work.hold_if_durable(name, causes, &due),
+            (None, _) => {}
+        }
+    }
+    let (change, mut outcomes, mut again) = work.finish(&due);
+    if !change.is_empty() {
+        record::record(store, id, &loaded, &change).await?;
+    }
+    for outcome in outcomes.values_mut() {
+        if let Outcome::Started(run, request, released) = outcome {
+            let action = catalog.action(id, &plan.action).await?;
+            *released = release_recorded(store, &*action, run, request).await?;
+            again |= *released == Released::Gone;
+        }
+    }
+    memory.evaluated(&outcomes, now);
+    let awaited = outcomes.values().any(|outcome| matches!(outcome, Outcome::Awaited));
+    let look_again = awaited.then(|| now.saturating_add(AWAIT_COMMIT).unwrap_or(Timestamp::MAX));
+    let next = if again { Some(now) } else { [due.next, memory.next(), look_again].into_iter().flatten().min() };
+    Ok(Evaluation { sources: outcomes, next })
+}
+
+/// Looks at several sources at a time. Errors are kept, each with its source.
+async fn observe(
+    id: &TriggerId,
+    plan: &Plan,
+    catalog: &dyn Catalog,
+    states: &BTreeMap<String, SourceState>,
+    names: impl Iterator<Item = &String>,
+) -> BTreeMap<String, Result<Seen, Failure>> {
+    let looks = names.filter_map(|name| plan.source(name)).map(|source| async move {
+        let look = async {
+            let found = catalog.source(id, source).await?;
+            let now = found.observe(&plan.watch).await?;
+            let state = states.get(&source.name);
+            let last_files = match state.and_then(|state| state.commit) {
+                // The digest that is kept says nothing about today's patterns: see what the last commit has by these.
+                Some(last) if state.is_some_and(|state| decide::patterns_changed(state, &now)) => {
+                    let watch = Watch { reference: Reference::Commit(last), files: plan.watch.files.clone() };
+                    found.observe(&watch).await?.files
+                }
+                _ => state.and_then(|state| state.files.clone()),
+            };
+            Ok(Seen { now, last_files })
+        };
+        (source.name.clone(), look.await)
+    });
+    stream::iter(looks).buffer_unordered(PARALLEL).collect().await
+}

@@ -1,0 +1,164 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{Timestamp, ToSpan as _};
+
+use crate::{
+    CommitId, Due, FilesDigest, ObjectRef, Observation, OnFirstCheck, PendingRequest, Plan, RequestId, RunKey, RunRequest, SourceState,
+    TriggerId, TriggerState,
+};
+
+/// For how long a commit that a request speaks of may stay invisible, in seconds.
+const VISIBLE_WITHIN: i64 = 30;
+
+/// Why to look at a source.
+#[derive(Debug, Default)]
+pub struct Causes<'a> {
+    /// The firing of the schedule that is due, or was held.
+    pub firing: Option<Timestamp>,
+    /// What is pending for this source, but for the held firing.
+    pub requests: Vec<(&'a RequestId, &'a PendingRequest)>,
+}
+
+/// What was seen of a source.
+pub struct Seen {
+    pub now: Observation,
+    /// The files of the commit last acted on, by the patterns of today.
+    pub last_files: Option<FilesDigest>,
+}
+
+/// What to do about a source.
+#[derive(Debug)]
+pub enum Decision {
+    Nothing {
+        served: Vec<RequestId>,
+        awaited: bool,
+    },
+    Baseline(SourceState),
+    Run {
+        request: Box<RunRequest>,
+        /// There is more to run than this.
+        more: bool,
+    },
+}
+
+/// What there is reason to look at, by the source's name.
+pub fn causes<'a>(plan: &Plan, state: &'a TriggerState, due: &Due, retried: &BTreeSet<String>) -> BTreeMap<String, Causes<'a>> {
+    let mut causes = BTreeMap::<String, Causes<'a>>::new();
+    for source in &plan.sources {
+        let name = &source.name;
+        let run_for = state.sources.get(name).and_then(|state| state.last_firing);
+        if let Some(firing) = due.firing
+            && (plan.on_change_only || run_for < Some(firing))
+        {
+            causes.entry(name.clone()).or_default().firing = Some(firing);
+        }
+        if due.check.contains(name) || retried.contains(name) {
+            causes.entry(name.clone()).or_default();
+        }
+    }
+    for (id, request) in state.pending.iter().filter(|_| due.requests) {
+        for name in request.sources.iter().filter(|name| plan.source(name).is_some()) {
+            if *id != RequestId::scheduled() {
+                causes.entry(name.clone()).or_default().requests.push((id, request));
+            } else if !is_too_late(request, due) {
+                let firing = &mut causes.entry(name.clone()).or_default().firing;
+                *firing = (*firing).max(Some(request.received_at));
+            }
+        }
+    }
+    causes
+}
+
+/// True for a held firing that must not start any more.
+pub fn is_too_late(held: &PendingRequest, due: &Due) -> bool {
+    due.not_before.is_some_and(|not_before| held.received_at < not_before)
+}
+
+/// True when the files digest that is kept was made by other patterns than the new one.
+pub fn patterns_changed(state: &SourceState, seen: &Observation) -> bool {
+    let patterns = |digest: &Option<FilesDigest>| digest.as_ref().map(|digest| digest.patterns.clone());
+    seen.files.is_some() && state.commit != Some(seen.commit) && patterns(&state.files) != patterns(&seen.files)
+}
+
+/// Decides about one source. Pure.
+pub fn decide(
+    id: &TriggerId,
+    plan: &Plan,
+    source: &ObjectRef,
+    state: Option<&SourceState>,
+    seen: &Seen,
+    causes: &Causes<'_>,
+    now: Timestamp,
+) -> Decision {
+    let same_place = state.filter(|state| state.reference == plan.watch.reference);
+    let last = same_place.and_then(|state| state.commit);
+    let changed = match (same_place, last) {
+        (None, _) => plan.on_first_check == OnFirstCheck::Run,
+        (Some(_), None) => true,
+        (Some(_), Some(last)) => last != seen.now.commit && files_changed(seen),
+    };
+    let (mut always, mut looks) = (vec![], vec![]);
+    for (id, request) in &causes.requests {
+        let list = if request.always || !plan.on_change_only { &mut always } else { &mut looks };
+        list.push((request.received_at, Some(*id)));
+    }
+    if let Some(firing) = causes.firing {
+        let list = if plan.on_change_only { &mut looks } else { &mut always };
+        list.push((firing, None));
+    }
+    always.sort_unstable();
+
+    if always.is_empty() && !changed {
+        return if same_place.is_none() {
+            Decision::Baseline(observed_state(state, plan, seen))
+        } else {
+            let awaited = |request: &PendingRequest| is_awaited(request.commit, request.received_at, seen.now.commit, now);
+            let (awaited, served): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaited(request));
+            Decision::Nothing { served: served.into_iter().map(|(id, _)| (*id).clone()).collect(), awaited: !awaited.is_empty() }
+        };
+    }
+    let served: Vec<_> = always.first().into_iter().chain(&looks).collect();
+    let request = RunRequest {
+        key: RunKey {
+            trigger: id.clone(),
+            source: source.clone(),
+            reference: plan.watch.reference.clone(),
+            sequence: state.map_or(0, |state| state.sequence),
+        },
+        action: plan.action.clone(),
+        commit: seen.now.commit,
+        previous: last,
+        files: seen.now.files.clone(),
+        instant: served.iter().map(|(instant, _)| *instant).min().unwrap_or(now),
+        registered_at: now,
+        firing: causes.firing.filter(|firing| served.contains(&&(*firing, None))),
+        requests: served.iter().filter_map(|(_, id)| id.cloned()).collect(),
+        concurrency: plan.concurrency,
+    };
+    Decision::Run { request: Box::new(request), more: always.len() > 1 }
+}
+
+/// The state of a source at which something was seen and nothing was run.
+fn observed_state(before: Option<&SourceState>, plan: &Plan, seen: &Seen) -> SourceState {
+    SourceState {
+        reference: plan.watch.reference.clone(),
+        commit: Some(seen.now.commit),
+        files: seen.now.files.clone(),
+        previous: None,
+        sequence: before.map_or(0, |before| before.sequence),
+        last_firing: before.and_then(|before| before.last_firing),
+        last_run: before.and_then(|before| before.last_run.clone()),
+    }
+}
+
+/// Without patterns every new commit counts; with patterns one whose matching files differ, or that has none at all.
+fn files_changed(seen: &Seen) -> bool {
+    match (&seen.now.files, &seen.last_files) {
+        (Some(now), Some(last)) => now.files.is_none() || now != last,
+        _ => true,
+    }
+}
+
+fn is_awaited(hint: Option<CommitId>, received_at: Timestamp, tip: CommitId, now: Timestamp) -> bool {
+    hint.is_some_and(|hint| hint != tip) && now < received_at.saturating_add(VISIBLE_WITHIN.seconds()).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,86 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{EvaluateError, Outcome};
+use crate::{Released, Retry, Since};
+
+/// The longest time between two attempts at what fails.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// What an evaluator remembers of one trigger from one evaluation to the next. Losing it loses no event.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub(super) since: Since,
+    /// Names of runs that have begun; they leave the state with the next write.
+    pub(super) begun: BTreeSet<String>,
+    failing: BTreeMap<String, Failing>,
+    failing_whole: Option<Failing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    times: u32,
+    not_before: Timestamp,
+}
+
+impl Memory {
+    /// Nothing but that all firings up to an instant were handled: by an earlier evaluator, or because the trigger is younger.
+    pub fn new(handled: Timestamp) -> Self {
+        Self { since: Since { handled, fresh: true }, begun: BTreeSet::new(), failing: BTreeMap::new(), failing_whole: None }
+    }
+
+    /// When to try again after an evaluation that came to nothing: later each time.
+    pub fn failed(&mut self, error: &EvaluateError, now: Timestamp) -> Timestamp {
+        let failing = Failing::again(self.failing_whole, error.retry(), now);
+        self.failing_whole = Some(failing);
+        failing.not_before
+    }
+
+    pub(super) fn is_blocked(&self, source: &str, now: Timestamp) -> bool {
+        self.failing.get(source).is_some_and(|failing| now < failing.not_before)
+    }
+
+    /// The sources that failed, and whose time has come.
+    pub(super) fn due_again(&self, now: Timestamp) -> BTreeSet<String> {
+        self.failing.iter().filter(|(_, failing)| failing.not_before <= now).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.failing.values().map(|failing| failing.not_before).min()
+    }
+
+    pub(super) fn evaluated(&mut self, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
+        self.since = Since { handled: now, fresh: false };
+        self.failing_whole = None;
+        self.begun.clear();
+        for (source, outcome) in outcomes {
+            let failed_before = self.failing.remove(source);
+            match outcome {
+                Outcome::Failed(failure) => {
+                    self.failing.insert(source.clone(), Failing::again(failed_before, failure.retry(), now));
+                }
+                Outcome::Started(run, _, Released::Begun) => {
+                    self.begun.insert(run.name.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Failing {
+    fn again(before: Option<Self>, retry: Retry, now: Timestamp) -> Self {
+        let times = before.map_or(0, |before| before.times.saturating_add(1));
+        let backoff = Duration::from_secs(1 << times.min(9)).min(MAX_BACKOFF);
+        let wait = match retry {
+            Retry::Backoff => backoff,
+            Retry::After(asked) => asked.clamp(backoff, MAX_BACKOFF.max(backoff)),
+            Retry::Never => MAX_BACKOFF,
+        };
+        Self { times, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }
+    }
+}

@@ -1,0 +1,127 @@
+use std::collections::BTreeSet;
+
+use super::{EvaluateError, record::record};
+use crate::{
+    Action, ActionError, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunPhase, RunRef, RunRequest, RunResult,
+    RunStatus, SourceState, StateStore, TriggerId, TriggerState, WaitingRun,
+};
+
+/// Lets all runs begin that are recorded and wait for it, oldest first, as far as their policy and the action's slots allow.
+///
+/// To be called when leadership starts, and whenever a run has ended. The triggers' runs must all be of this action's kind.
+///
+/// # Guarantees
+///
+/// - Only a run whose uid the state of its trigger names is released.
+///
+/// # Errors
+///
+/// The first that it meets; what is left is released by the next call.
+pub async fn release_waiting(triggers: &[TriggerId], store: &dyn StateStore, action: &dyn Action) -> Result<(), EvaluateError> {
+    let mut waiting = vec![];
+    for id in triggers {
+        let state = store.load(id).await?.state;
+        if !state.waiting.is_empty() {
+            let runs = action.runs(id).await?.into_iter();
+            waiting.extend(runs.filter(|status| status.phase == RunPhase::Waiting && is_named(&state, &status.run)));
+        }
+    }
+    waiting.sort_by_cached_key(|status| (status.request.instant, status.run.name.clone()));
+    for RunStatus { run, request, .. } in waiting {
+        begin(action, &run, &request).await?;
+    }
+    Ok(())
+}
+
+/// Lets a run begin that was recorded just now, and undoes the record if somebody has deleted the run before.
+pub async fn release_recorded(
+    store: &dyn StateStore,
+    action: &dyn Action,
+    run: &RunRef,
+    request: &RunRequest,
+) -> Result<Released, EvaluateError> {
+    let released = begin(action, run, request).await?;
+    if released == Released::Gone {
+        let id = &request.key.trigger;
+        let loaded = store.load(id).await?;
+        if let Some(waiting) = loaded.state.waiting.get(&run.name).filter(|waiting| waiting.uid == run.uid) {
+            let mut change = Change::default();
+            Undo { result: RunResult::Deleted, roll_back: true, again: true }.add(&mut change, &loaded.state, run, waiting);
+            record(store, id, &loaded, &change).await?;
+        }
+    }
+    Ok(released)
+}
+
+async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
+    if request.concurrency == ConcurrencyPolicy::Replace {
+        for earlier in earlier_unfinished(action, request).await? {
+            action.stop(&earlier.run).await?;
+        }
+        if !earlier_unfinished(action, request).await?.is_empty() {
+            return Ok(Released::Waiting);
+        }
+    }
+    action.release(run).await
+}
+
+/// The unfinished runs of the same source with a lower number, registered leftovers included.
+pub async fn earlier_unfinished(action: &dyn Action, request: &RunRequest) -> Result<Vec<RunStatus>, ActionError> {
+    let mut runs = action.runs(&request.key.trigger).await?;
+    runs.retain(|status| {
+        let key = &status.request.key;
+        key.source == request.key.source && key.sequence < request.key.sequence && !status.phase.is_finished()
+    });
+    Ok(runs)
+}
+
+/// Whether the state names exactly this run among those that may begin.
+pub fn is_named(state: &TriggerState, run: &RunRef) -> bool {
+    state.waiting.get(&run.name).is_some_and(|waiting| waiting.uid == run.uid)
+}
+
+/// Adds to a change that a recorded run is not to begin any more, and what then is still to do.
+pub struct Undo {
+    /// What becomes of it.
+    pub result: RunResult,
+    /// The commit counts as new again.
+    pub roll_back: bool,
+    /// The requests that it served and that always run are pending again.
+    pub again: bool,
+}
+
+impl Undo {
+    pub fn add(&self, change: &mut Change, state: &TriggerState, run: &RunRef, waiting: &WaitingRun) {
+        change.not_waiting.insert(run.name.clone());
+        let waiting = change.waiting.remove(&run.name).unwrap_or_else(|| waiting.clone());
+        if let Some(source) = change.sources.get(&waiting.source).or_else(|| state.sources.get(&waiting.source)) {
+            let mut source = source.clone();
+            if let Some(last) = source.last_run.as_mut().filter(|last| last.run == *run) {
+                last.result = self.result;
+            }
+            if self.roll_back && source.sequence == waiting.sequence + 1 {
+                source = SourceState { commit: waiting.previous, files: None, previous: None, ..source };
+            } else if self.roll_back {
+                forget_predecessor(change, state, &waiting);
+            }
+            change.sources.insert(waiting.source.clone(), source);
+        }
+        let scheduled = waiting.firing.map(|firing| (RequestId::scheduled(), firing));
+        let requests = waiting.requests.iter().map(|id| (id.clone(), waiting.instant)).chain(scheduled);
+        for (id, received_at) in requests.filter(|_| self.again) {
+            let pending = state.pending.get(&id).cloned();
+            let mut request =
+                pending.unwrap_or_else(|| PendingRequest { sources: BTreeSet::new(), received_at, commit: None, always: true });
+            request.sources.insert(waiting.source.clone());
+            change.pending.insert(id, request);
+        }
+    }
+}
+
+/// The run after one that is undone must not be rolled back to the commit of a run that never was.
+fn forget_predecessor(change: &mut Change, state: &TriggerState, undone: &WaitingRun) {
+    let mut next = state.waiting.iter().filter(|(_, run)| run.source == undone.source && run.sequence == undone.sequence + 1);
+    if let Some((name, next)) = next.next() {
+        change.waiting.insert(name.clone(), WaitingRun { previous: undone.previous, ..next.clone() });
+    }
+}
