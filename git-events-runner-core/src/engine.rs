@@ -20,7 +20,6 @@ mod settle;
 use decide::Seen;
 pub use memory::Memory;
 use register::Work;
-use release::release_recorded;
 pub use release::release_waiting;
 pub use settle::{Settled, settle};
 
@@ -49,7 +48,7 @@ pub enum Outcome {
     /// A run was registered and recorded, and then released.
     Started(RunRef, Box<RunRequest>, Released),
     /// A run that an earlier evaluation has left behind was recorded instead; there may be more to do.
-    Adopted(RunRef),
+    Adopted(RunRef, Box<RunRequest>),
     /// It fired, and has to wait: for the end of an unfinished run, or for a place among those that wait.
     Held,
     /// A request speaks of a commit that the source does not show yet.
@@ -197,8 +196,7 @@ pub async fn evaluate(
         let name = &source.name;
         match (causes.get(name), seen.remove(name)) {
             (Some(causes), Some(seen)) => {
-                let state = loaded.state.sources.get(name);
-                let decided = seen.map(|seen| decide::decide(id, plan, source, state, &seen, causes, now));
+                let decided = seen.map(|seen| decide::decide(id, plan, source, &loaded.state, &seen, causes, now));
                 work.carry_out(name, causes, decided, &due, &memory.begun).await;
             }
             (Some(causes), None) => work.hold_if_durable(name, causes, &due),
@@ -212,7 +210,7 @@ pub async fn evaluate(
     for outcome in outcomes.values_mut() {
         if let Outcome::Started(run, request, released) = outcome {
             let action = catalog.action(id, &plan.action).await?;
-            *released = release_recorded(store, &*action, run, request).await?;
+            *released = release::begin(&*action, run, request).await?;
             again |= *released == Released::Gone;
         }
     }

@@ -102,12 +102,19 @@ pub enum RunPhase {
     Succeeded,
     /// Ended otherwise.
     Failed,
+    /// Deleted by somebody before it began: it never begins, and is there only to tell that.
+    Deleted,
 }
 
 impl RunPhase {
     /// True when nothing more happens to it.
     pub fn is_finished(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        !matches!(self, Self::Waiting | Self::Running)
+    }
+
+    /// True when it is sure that it has not begun.
+    pub fn has_not_begun(self) -> bool {
+        matches!(self, Self::Waiting | Self::Deleted)
     }
 }
 
@@ -155,6 +162,7 @@ impl From<RunPhase> for RunResult {
             RunPhase::Running => Self::Running,
             RunPhase::Succeeded => Self::Succeeded,
             RunPhase::Failed => Self::Failed,
+            RunPhase::Deleted => Self::Deleted,
         }
     }
 }

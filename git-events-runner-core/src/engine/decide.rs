@@ -85,11 +85,13 @@ pub fn decide(
     id: &TriggerId,
     plan: &Plan,
     source: &ObjectRef,
-    state: Option<&SourceState>,
+    state: &TriggerState,
     seen: &Seen,
     causes: &Causes<'_>,
     now: Timestamp,
 ) -> Decision {
+    let sequence = state.next_sequence(&source.name);
+    let state = state.sources.get(&source.name);
     let same_place = state.filter(|state| state.reference == plan.watch.reference);
     let last = same_place.and_then(|state| state.commit);
     let changed = match (same_place, last) {
@@ -110,7 +112,7 @@ pub fn decide(
 
     if always.is_empty() && !changed {
         return if same_place.is_none() {
-            Decision::Baseline(observed_state(state, plan, seen))
+            Decision::Baseline(observed_state(state, sequence, plan, seen))
         } else {
             let awaited = |request: &PendingRequest| is_awaited(request.commit, request.received_at, seen.now.commit, now);
             let (awaited, served): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaited(request));
@@ -123,7 +125,7 @@ pub fn decide(
             trigger: id.clone(),
             source: source.clone(),
             reference: plan.watch.reference.clone(),
-            sequence: state.map_or(0, |state| state.sequence),
+            sequence,
         },
         action: plan.action.clone(),
         commit: seen.now.commit,
@@ -139,13 +141,13 @@ pub fn decide(
 }
 
 /// The state of a source at which something was seen and nothing was run.
-fn observed_state(before: Option<&SourceState>, plan: &Plan, seen: &Seen) -> SourceState {
+fn observed_state(before: Option<&SourceState>, sequence: u64, plan: &Plan, seen: &Seen) -> SourceState {
     SourceState {
         reference: plan.watch.reference.clone(),
         commit: Some(seen.now.commit),
         files: seen.now.files.clone(),
         previous: None,
-        sequence: before.map_or(0, |before| before.sequence),
+        sequence,
         last_firing: before.and_then(|before| before.last_firing),
         last_run: before.and_then(|before| before.last_run.clone()),
     }

@@ -49,6 +49,11 @@ impl Memory {
         self.failing.iter().filter(|(_, failing)| failing.not_before <= now).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Has a source looked at again, even if nothing else asks for it.
+    pub(super) fn look_again(&mut self, source: &str, at: Timestamp) {
+        self.failing.insert(source.to_owned(), Failing { times: 0, not_before: at });
+    }
+
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.failing.values().map(|failing| failing.not_before).min()
     }

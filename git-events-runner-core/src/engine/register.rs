@@ -56,7 +56,7 @@ impl<'a> Work<'a> {
             }
             Ok(Decision::Run { request, more }) => match self.register(name, *request, begun).await {
                 Ok(outcome) => {
-                    self.again |= more || matches!(outcome, Outcome::Adopted(_));
+                    self.again |= more || matches!(outcome, Outcome::Adopted(..));
                     outcome
                 }
                 Err(failure) => Outcome::Failed(failure),
@@ -92,7 +92,7 @@ impl<'a> Work<'a> {
             Registered::Existing(existing) => {
                 let RunStatus { run, request, phase, finished } = *existing;
                 self.add(name, &run, &request, phase, finished);
-                Ok(Outcome::Adopted(run))
+                Ok(Outcome::Adopted(run, Box::new(request)))
             }
             Registered::Deleting => Err(ActionError::Unavailable(format!("`{}` is still being deleted", request.key.name()).into()).into()),
         }
@@ -117,7 +117,7 @@ impl<'a> Work<'a> {
         // A held firing is over when this run serves it, or when any look at the source does.
         let held_is_served = held.is_some_and(|held| !always || request.firing >= Some(held.received_at));
         self.serve(name, request.requests.iter().chain(held_is_served.then_some(&scheduled)));
-        if phase == RunPhase::Waiting {
+        if phase.has_not_begun() {
             let waiting = WaitingRun {
                 uid: run.uid.clone(),
                 source: name.to_owned(),
@@ -151,7 +151,10 @@ impl<'a> Work<'a> {
     /// Whether the reason to look at a source would be forgotten, if it were not written down.
     fn must_hold(&self, outcome: &Outcome, causes: &Causes<'_>, due: &Due) -> bool {
         match outcome {
-            Outcome::Held | Outcome::Adopted(_) => causes.firing.is_some() || causes.requests.is_empty(),
+            Outcome::Held => causes.firing.is_some() || causes.requests.is_empty(),
+            // The run that was found knows nothing of what was seen now.
+            Outcome::Adopted(_, adopted) if self.plan.on_change_only => causes.requests.iter().all(|(id, _)| adopted.requests.contains(id)),
+            Outcome::Adopted(_, adopted) => causes.firing.is_some() && causes.firing != adopted.firing,
             Outcome::Failed(_) => due.durable && causes.firing.is_some(),
             Outcome::Started(_, request, _) => !self.plan.on_change_only && causes.firing != request.firing,
             Outcome::Unchanged | Outcome::Baseline(_) | Outcome::Awaited => false,

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use super::{EvaluateError, record::record};
+use super::EvaluateError;
 use crate::{
-    Action, ActionError, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunPhase, RunRef, RunRequest, RunResult,
-    RunStatus, SourceState, StateStore, TriggerId, TriggerState, WaitingRun,
+    Action, ActionError, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunPhase, RunRef, RunRequest, RunResult, RunStatus,
+    SourceState, StateStore, TriggerId, TriggerState, WaitingRun,
 };
 
 /// Lets all runs begin that are recorded and wait for it, oldest first, as far as their policy and the action's slots allow.
@@ -33,27 +33,8 @@ pub async fn release_waiting(triggers: &[TriggerId], store: &dyn StateStore, act
     Ok(())
 }
 
-/// Lets a run begin that was recorded just now, and undoes the record if somebody has deleted the run before.
-pub async fn release_recorded(
-    store: &dyn StateStore,
-    action: &dyn Action,
-    run: &RunRef,
-    request: &RunRequest,
-) -> Result<Released, EvaluateError> {
-    let released = begin(action, run, request).await?;
-    if released == Released::Gone {
-        let id = &request.key.trigger;
-        let loaded = store.load(id).await?;
-        if let Some(waiting) = loaded.state.waiting.get(&run.name).filter(|waiting| waiting.uid == run.uid) {
-            let mut change = Change::default();
-            Undo { result: RunResult::Deleted, roll_back: true, again: true }.add(&mut change, &loaded.state, run, waiting);
-            record(store, id, &loaded, &change).await?;
-        }
-    }
-    Ok(released)
-}
-
-async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
+/// Lets a recorded run begin.
+pub async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
     if request.concurrency == ConcurrencyPolicy::Replace {
         for earlier in earlier_unfinished(action, request).await? {
             action.stop(&earlier.run).await?;
@@ -94,27 +75,33 @@ impl Undo {
     pub fn add(&self, change: &mut Change, state: &TriggerState, run: &RunRef, waiting: &WaitingRun) {
         change.not_waiting.insert(run.name.clone());
         let waiting = change.waiting.remove(&run.name).unwrap_or_else(|| waiting.clone());
-        if let Some(source) = change.sources.get(&waiting.source).or_else(|| state.sources.get(&waiting.source)) {
-            let mut source = source.clone();
-            if let Some(last) = source.last_run.as_mut().filter(|last| last.run == *run) {
-                last.result = self.result;
-            }
-            if self.roll_back && source.sequence == waiting.sequence + 1 {
-                source = SourceState { commit: waiting.previous, files: None, previous: None, ..source };
-            } else if self.roll_back {
-                forget_predecessor(change, state, &waiting);
-            }
-            change.sources.insert(waiting.source.clone(), source);
+        let Some(source) = change.sources.get(&waiting.source).or_else(|| state.sources.get(&waiting.source)) else { return };
+        let mut source = source.clone();
+        if let Some(last) = source.last_run.as_mut().filter(|last| last.run == *run) {
+            last.result = self.result;
         }
-        let scheduled = waiting.firing.map(|firing| (RequestId::scheduled(), firing));
-        let requests = waiting.requests.iter().map(|id| (id.clone(), waiting.instant)).chain(scheduled);
-        for (id, received_at) in requests.filter(|_| self.again) {
-            let pending = state.pending.get(&id).cloned();
-            let mut request =
-                pending.unwrap_or_else(|| PendingRequest { sources: BTreeSet::new(), received_at, commit: None, always: true });
-            request.sources.insert(waiting.source.clone());
-            change.pending.insert(id, request);
+        if self.roll_back && source.sequence == waiting.sequence + 1 {
+            source = SourceState { commit: waiting.previous, files: None, previous: None, ..source };
+        } else if self.roll_back {
+            forget_predecessor(change, state, &waiting);
         }
+        if self.again {
+            // Of firings only the latest counts: one that a later run has served is not served again.
+            let firing = waiting.firing.filter(|firing| source.last_firing <= Some(*firing));
+            if firing.is_some() {
+                source.last_firing = None;
+            }
+            let scheduled = firing.map(|firing| (RequestId::scheduled(), firing));
+            for (id, received_at) in waiting.requests.iter().map(|id| (id.clone(), waiting.instant)).chain(scheduled) {
+                let pending = change.pending.remove(&id).or_else(|| state.pending.get(&id).cloned());
+                let new = PendingRequest { sources: BTreeSet::new(), received_at, commit: None, always: true };
+                let mut request = pending.unwrap_or(new);
+                request.received_at = request.received_at.max(received_at);
+                request.sources.insert(waiting.source.clone());
+                change.pending.insert(id, request);
+            }
+        }
+        change.sources.insert(waiting.source.clone(), source);
     }
 }
 
