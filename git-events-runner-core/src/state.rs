@@ -205,12 +205,9 @@ pub struct WaitingRun {
     /// What the commit of the source goes back to if this run never begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<CommitId>,
-    /// The instant of the schedule that it serves and that always runs.
+    /// [`RunRequest::owed_to`](crate::RunRequest::owed_to).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firing: Option<Timestamp>,
-    /// The requests that it serves and that always run.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub requests: BTreeSet<RequestId>,
+    pub owed_to: Option<RequestId>,
 }
 
 /// One decision, to be recorded in one write or not at all.

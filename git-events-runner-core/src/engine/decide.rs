@@ -46,9 +46,8 @@ pub fn causes<'a>(plan: &Plan, state: &'a TriggerState, due: &Due, retried: &BTr
     let mut causes = BTreeMap::<String, Causes<'a>>::new();
     for source in &plan.sources {
         let name = &source.name;
-        let run_for = state.sources.get(name).and_then(|state| state.last_firing);
         if let Some(firing) = due.firing
-            && (plan.on_change_only || run_for < Some(firing))
+            && !has_run_for(plan, state, name, firing)
         {
             causes.entry(name.clone()).or_default().firing = Some(firing);
         }
@@ -60,13 +59,18 @@ pub fn causes<'a>(plan: &Plan, state: &'a TriggerState, due: &Due, retried: &BTr
         for name in request.sources.iter().filter(|name| plan.source(name).is_some()) {
             if *id != RequestId::scheduled() {
                 causes.entry(name.clone()).or_default().requests.push((id, request));
-            } else if !is_too_late(request, due) {
+            } else if !is_too_late(request, due) && !has_run_for(plan, state, name, request.received_at) {
                 let firing = &mut causes.entry(name.clone()).or_default().firing;
                 *firing = (*firing).max(Some(request.received_at));
             }
         }
     }
     causes
+}
+
+/// Whether a firing that always runs has had its run of this source.
+pub fn has_run_for(plan: &Plan, state: &TriggerState, source: &str, firing: Timestamp) -> bool {
+    !plan.on_change_only && state.sources.get(source).and_then(|source| source.last_firing) >= Some(firing)
 }
 
 /// True for a held firing that must not start any more.
@@ -99,15 +103,11 @@ pub fn decide(
         (Some(_), None) => true,
         (Some(_), Some(last)) => last != seen.now.commit && files_changed(seen),
     };
-    let (mut always, mut looks) = (vec![], vec![]);
-    for (id, request) in &causes.requests {
-        let list = if request.always || !plan.on_change_only { &mut always } else { &mut looks };
-        list.push((request.received_at, Some(*id)));
-    }
-    if let Some(firing) = causes.firing {
-        let list = if plan.on_change_only { &mut looks } else { &mut always };
-        list.push((firing, None));
-    }
+    let scheduled = RequestId::scheduled();
+    let firing = causes.firing.map(|firing| (firing, &scheduled));
+    let requests = causes.requests.iter().map(|(id, request)| ((request.received_at, *id), request.always));
+    let reasons = requests.chain(firing.map(|firing| (firing, false)));
+    let (mut always, looks): (Vec<_>, Vec<_>) = reasons.partition(|(_, always)| *always || !plan.on_change_only);
     always.sort_unstable();
 
     if always.is_empty() && !changed {
@@ -119,22 +119,19 @@ pub fn decide(
             Decision::Nothing { served: served.into_iter().map(|(id, _)| (*id).clone()).collect(), awaited: !awaited.is_empty() }
         };
     }
-    let served: Vec<_> = always.first().into_iter().chain(&looks).collect();
+    let owed_to = always.first().map(|((_, id), _)| (*id).clone());
+    let served: Vec<_> = always.first().into_iter().chain(&looks).map(|(reason, _)| *reason).collect();
     let request = RunRequest {
-        key: RunKey {
-            trigger: id.clone(),
-            source: source.clone(),
-            reference: plan.watch.reference.clone(),
-            sequence,
-        },
+        key: RunKey { trigger: id.clone(), source: source.clone(), reference: plan.watch.reference.clone(), sequence },
         action: plan.action.clone(),
         commit: seen.now.commit,
         previous: last,
         files: seen.now.files.clone(),
         instant: served.iter().map(|(instant, _)| *instant).min().unwrap_or(now),
         registered_at: now,
-        firing: causes.firing.filter(|firing| served.contains(&&(*firing, None))),
-        requests: served.iter().filter_map(|(_, id)| id.cloned()).collect(),
+        firing: served.iter().find(|(_, id)| **id == scheduled).map(|(firing, _)| *firing),
+        requests: served.iter().filter(|(_, id)| **id != scheduled).map(|(_, id)| (*id).clone()).collect(),
+        owed_to,
         concurrency: plan.concurrency,
     };
     Decision::Run { request: Box::new(request), more: always.len() > 1 }

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use super::EvaluateError;
 use crate::{
-    Action, ActionError, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunPhase, RunRef, RunRequest, RunResult, RunStatus,
-    SourceState, StateStore, TriggerId, TriggerState, WaitingRun,
+    Action, ActionError, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunKey, RunPhase, RunRef, RunRequest, RunResult,
+    RunStatus, SourceState, StateStore, TriggerId, TriggerState, WaitingRun,
 };
 
 /// Lets all runs begin that are recorded and wait for it, oldest first, as far as their policy and the action's slots allow.
@@ -85,20 +85,20 @@ impl Undo {
         } else if self.roll_back {
             forget_predecessor(change, state, &waiting);
         }
-        if self.again {
+        if let Some(id) = waiting.owed_to.filter(|_| self.again) {
+            let is_firing = id == RequestId::scheduled();
             // Of firings only the latest counts: one that a later run has served is not served again.
-            let firing = waiting.firing.filter(|firing| source.last_firing <= Some(*firing));
-            if firing.is_some() {
-                source.last_firing = None;
-            }
-            let scheduled = firing.map(|firing| (RequestId::scheduled(), firing));
-            for (id, received_at) in waiting.requests.iter().map(|id| (id.clone(), waiting.instant)).chain(scheduled) {
+            if !is_firing || source.last_firing <= Some(waiting.instant) {
                 let pending = change.pending.remove(&id).or_else(|| state.pending.get(&id).cloned());
+                let received_at = waiting.instant;
                 let new = PendingRequest { sources: BTreeSet::new(), received_at, commit: None, always: true };
                 let mut request = pending.unwrap_or(new);
                 request.received_at = request.received_at.max(received_at);
                 request.sources.insert(waiting.source.clone());
                 change.pending.insert(id, request);
+            }
+            if is_firing && source.last_firing == Some(waiting.instant) {
+                source.last_firing = None;
             }
         }
         change.sources.insert(waiting.source.clone(), source);
@@ -110,5 +110,15 @@ fn forget_predecessor(change: &mut Change, state: &TriggerState, undone: &Waitin
     let mut next = state.waiting.iter().filter(|(_, run)| run.source == undone.source && run.sequence == undone.sequence + 1);
     if let Some((name, next)) = next.next() {
         change.waiting.insert(name.clone(), WaitingRun { previous: undone.previous, ..next.clone() });
+    }
+}
+
+/// Makes void what an evaluator, that may be at it still, would record of a run that is to be removed.
+pub fn skip_number(change: &mut Change, state: &TriggerState, key: &RunKey) {
+    let name = &key.source.name;
+    if key.sequence == state.next_sequence(name) {
+        let known = change.sources.get(name).or_else(|| state.sources.get(name)).cloned();
+        let source = known.unwrap_or_else(|| SourceState::new(key.reference.clone()));
+        change.sources.insert(name.clone(), SourceState { sequence: key.sequence + 1, ..source });
     }
 }

@@ -5,11 +5,9 @@ use jiff::Timestamp;
 use super::{
     EvaluateError, Memory,
     record::record,
-    release::{Undo, is_named},
+    release::{Undo, is_named, skip_number},
 };
-use crate::{
-    Action, Change, LastRun, RunKey, RunPhase, RunRef, RunResult, RunStatus, SourceState, StateStore, Trigger, TriggerState, Withdrawn,
-};
+use crate::{Action, Change, LastRun, RunPhase, RunRef, RunResult, RunStatus, StateStore, Trigger, TriggerState, Withdrawn};
 
 /// What became of the runs of a trigger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,14 +115,4 @@ fn is_leftover(state: &TriggerState, status: &RunStatus, oldest_waiting: Timesta
     let key = &status.request.key;
     let outdated = key.sequence < state.next_sequence(&key.source.name) || status.request.registered_at <= oldest_waiting;
     status.phase.has_not_begun() && !is_named(state, &status.run) && outdated
-}
-
-/// Makes void what an evaluator, that may be at it still, would record of a run that is to be removed.
-fn skip_number(change: &mut Change, state: &TriggerState, key: &RunKey) {
-    let name = &key.source.name;
-    if key.sequence == state.next_sequence(name) {
-        let known = change.sources.get(name).or_else(|| state.sources.get(name)).cloned();
-        let source = known.unwrap_or_else(|| SourceState::new(key.reference.clone()));
-        change.sources.insert(name.clone(), SourceState { sequence: key.sequence + 1, ..source });
-    }
 }
