@@ -205,6 +205,9 @@ pub struct WaitingRun {
     /// What the commit of the source goes back to if this run never begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<CommitId>,
+    /// The name of the run that was for `previous`: if that one never begins either, it goes back further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<String>,
     /// [`RunRequest::owed_to`](crate::RunRequest::owed_to).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed_to: Option<RequestId>,

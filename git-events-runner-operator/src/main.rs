@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod http;
+mod local;
+mod webhook;
 
 fn main() -> ExitCode {
     match args::Cli::parse().command {

@@ -33,7 +33,7 @@ pub enum Decision {
         served: Vec<RequestId>,
         awaited: bool,
     },
-    Baseline(SourceState),
+    Baseline(Box<SourceState>),
     Run {
         request: Box<RunRequest>,
         /// There is more to run than this.
@@ -112,7 +112,7 @@ pub fn decide(
 
     if always.is_empty() && !changed {
         return if same_place.is_none() {
-            Decision::Baseline(observed_state(state, sequence, plan, seen))
+            Decision::Baseline(Box::new(observed_state(state, sequence, plan, seen)))
         } else {
             let awaited = |request: &PendingRequest| is_awaited(request.commit, request.received_at, seen.now.commit, now);
             let (awaited, served): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaited(request));
@@ -144,7 +144,8 @@ fn observed_state(before: Option<&SourceState>, sequence: u64, plan: &Plan, seen
         commit: Some(seen.now.commit),
         files: seen.now.files.clone(),
         previous: None,
-        sequence,
+        // A run at the place that was watched before, if it is undone, must not roll this back.
+        sequence: sequence + u64::from(before.is_some()),
         last_firing: before.and_then(|before| before.last_firing),
         last_run: before.and_then(|before| before.last_run.clone()),
     }

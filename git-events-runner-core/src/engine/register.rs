@@ -51,7 +51,7 @@ impl<'a> Work<'a> {
             Ok(Decision::Baseline(state)) => {
                 let commit = state.commit;
                 self.serve(name, causes.requests.iter().map(|(id, _)| *id).chain([&RequestId::scheduled()]));
-                self.change.sources.insert(name.to_owned(), state);
+                self.change.sources.insert(name.to_owned(), *state);
                 commit.map_or(Outcome::Unchanged, Outcome::Baseline)
             }
             Ok(Decision::Run { request, more }) => match self.register(name, *request, begun).await {
@@ -118,7 +118,7 @@ impl<'a> Work<'a> {
         let replaced = unfinished.iter().filter(|status| status.phase == RunPhase::Waiting);
         let first = replaced.filter_map(|status| self.state.waiting.get(&status.run.name)).min_by_key(|waiting| waiting.sequence);
         if let (Some(first), Some(waiting)) = (first, self.change.waiting.get_mut(&run.name)) {
-            waiting.previous = first.previous;
+            (waiting.previous, waiting.follows) = (first.previous, first.follows.clone());
         }
     }
 
@@ -136,13 +136,15 @@ impl<'a> Work<'a> {
             self.change.served.entry(id.clone()).or_default().insert(name.to_owned());
         }
         if phase.has_not_begun() {
+            let previous = self.last(name, request);
             let waiting = WaitingRun {
                 uid: run.uid.clone(),
                 source: name.to_owned(),
                 sequence: request.key.sequence,
                 instant: request.instant,
                 since: request.registered_at,
-                previous: self.last(name, request),
+                previous,
+                follows: before.filter(|_| previous.is_some()).and_then(|before| Some(before.last_run.as_ref()?.run.name.clone())),
                 owed_to: request.owed_to.clone(),
             };
             self.change.waiting.insert(run.name.clone(), waiting);
@@ -199,7 +201,7 @@ impl<'a> Work<'a> {
     pub fn finish(mut self, due: &Due) -> (Change, BTreeMap<String, Outcome>, bool) {
         let scheduled = RequestId::scheduled();
         let before = self.state.pending.get(&scheduled);
-        for held in before {
+        if let Some(held) = before {
             let is_over =
                 |name: &&String| decide::is_too_late(held, due) || decide::has_run_for(self.plan, self.state, name, held.received_at);
             for name in held.sources.iter().filter(is_over) {

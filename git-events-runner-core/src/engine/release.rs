@@ -83,7 +83,7 @@ impl Undo {
         if self.roll_back && source.sequence == waiting.sequence + 1 {
             source = SourceState { commit: waiting.previous, files: None, previous: None, ..source };
         } else if self.roll_back {
-            forget_predecessor(change, state, &waiting);
+            forget_predecessor(change, state, &run.name, &waiting);
         }
         if let Some(id) = waiting.owed_to.filter(|_| self.again) {
             let is_firing = id == RequestId::scheduled();
@@ -105,11 +105,11 @@ impl Undo {
     }
 }
 
-/// The run after one that is undone must not be rolled back to the commit of a run that never was.
-fn forget_predecessor(change: &mut Change, state: &TriggerState, undone: &WaitingRun) {
-    let mut next = state.waiting.iter().filter(|(_, run)| run.source == undone.source && run.sequence == undone.sequence + 1);
-    if let Some((name, next)) = next.next() {
-        change.waiting.insert(name.clone(), WaitingRun { previous: undone.previous, ..next.clone() });
+/// Runs that follow one that is undone must not be rolled back to the commit of a run that never was.
+fn forget_predecessor(change: &mut Change, state: &TriggerState, name: &str, undone: &WaitingRun) {
+    for (next, run) in state.waiting.iter().filter(|(_, run)| run.follows.as_deref() == Some(name)) {
+        let followed = WaitingRun { previous: undone.previous, follows: undone.follows.clone(), ..run.clone() };
+        change.waiting.insert(next.clone(), followed);
     }
 }
 

@@ -1,5 +1,7 @@
 //! One trigger over two sources, everything that may happen to it, and what must hold.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     task::Poll,
