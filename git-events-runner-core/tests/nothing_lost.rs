@@ -50,8 +50,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         40 => (0..2_usize, 1..12_u8).prop_map(|(evaluator, calls)| Step::GoOn { evaluator, calls }),
         5 => (0..2_usize).prop_map(|evaluator| Step::Crash { evaluator }),
         6 => prop_oneof![3 => 1..20_u8, 1 => 60..120_u8].prop_map(|seconds| Step::Wait { seconds }),
-        5 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(run, well)| Step::Finish { run, well }),
-        3 => any::<prop::sample::Index>().prop_map(|run| Step::DeleteRun { run }),
+        5 => (0..16_usize, any::<bool>()).prop_map(|(run, well)| Step::Finish { run, well }),
+        3 => (0..16_usize).prop_map(|run| Step::DeleteRun { run }),
         2 => (0..2_usize, any::<bool>()).prop_map(|(source, failing)| Step::SourceFails { source, failing }),
         2 => any::<bool>().prop_map(|failing| Step::ActionFails { failing }),
     ]

@@ -107,7 +107,12 @@ async fn receive<B: Buf>(
     let (namespace, name, source) = match parts[..] {
         [namespace, name] => (namespace, name, None),
         [namespace, name, source] => (namespace, name, Some(source)),
-        _ => return Err(refuse(StatusCode::NOT_FOUND, "there is nothing here: the path is /{namespace}/{trigger} or /{namespace}/{trigger}/{source}")),
+        _ => {
+            return Err(refuse(
+                StatusCode::NOT_FOUND,
+                "there is nothing here: the path is /{namespace}/{trigger} or /{namespace}/{trigger}/{source}",
+            ));
+        }
     };
     if method != Method::POST {
         return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "a webhook is a POST"));
@@ -124,7 +129,9 @@ async fn receive<B: Buf>(
         Some(source) if hook.sources.contains(source) => BTreeSet::from([source.to_owned()]),
         Some(_) => return Err(refuse(StatusCode::NOT_FOUND, "the trigger has no such source")),
         None if hook.multi_source => hook.sources.clone(),
-        None => return Err(refuse(StatusCode::BAD_REQUEST, "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}")),
+        None => {
+            return Err(refuse(StatusCode::BAD_REQUEST, "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}"));
+        }
     };
     if let Some(why) = &hook.closed {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, why));

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Action, ActionError, Catalog, Change, CommitId, ConcurrencyPolicy, Due, LastRun, MAX_WAITING, PendingRequest, Plan, Registered,
-    Released, RequestId, RunPhase, RunRef, RunRequest, RunStatus, SourceState, TriggerId, TriggerState, WaitingRun,
+    Released, RequestId, RunPhase, RunRef, RunRequest, RunStatus, SourceState, TriggerId, TriggerState, WaitingRun, Withdrawn,
 };
 
 /// Turns the decisions about all sources of a trigger into registered runs and one change of its state.
@@ -86,7 +86,7 @@ impl<'a> Work<'a> {
         match action.register(&request).await? {
             Registered::New(run) => {
                 self.add(name, &run, &request, RunPhase::Waiting, None);
-                self.replace(&run, &unfinished);
+                self.replace(&*action, &run, unfinished).await?;
                 Ok(Outcome::Started(run, Box::new(request), Released::Waiting))
             }
             Registered::Existing(existing) => {
@@ -98,7 +98,7 @@ impl<'a> Work<'a> {
                     return Ok(Outcome::Held);
                 }
                 self.add(name, &run, &request, phase, finished);
-                self.replace(&run, &unfinished);
+                self.replace(&*action, &run, unfinished).await?;
                 Ok(Outcome::Adopted(run, Box::new(request)))
             }
             Registered::Deleting => Err(ActionError::Unavailable(format!("`{}` is still being deleted", request.key.name()).into()).into()),
@@ -112,14 +112,20 @@ impl<'a> Work<'a> {
         Ok(runs)
     }
 
-    /// A run that takes the place of unfinished ones does not wait beside them, and if it is undone, so are those that never began.
-    fn replace(&mut self, run: &RunRef, unfinished: &[RunStatus]) {
-        self.change.not_waiting.extend(unfinished.iter().map(|status| status.run.name.clone()));
-        let replaced = unfinished.iter().filter(|status| status.phase == RunPhase::Waiting);
-        let first = replaced.filter_map(|status| self.state.waiting.get(&status.run.name)).min_by_key(|waiting| waiting.sequence);
+    /// Has a run take the place of unfinished ones. Those that have not begun never will; if this one does not either, they are undone too.
+    async fn replace(&mut self, action: &dyn Action, run: &RunRef, unfinished: Vec<RunStatus>) -> Result<(), ActionError> {
+        let mut never_began = vec![];
+        for RunStatus { run, phase, .. } in unfinished {
+            if phase == RunPhase::Waiting && action.withdraw(&run).await? == Withdrawn::NeverBegins {
+                never_began.extend(self.state.waiting.get(&run.name));
+            }
+            self.change.not_waiting.insert(run.name);
+        }
+        let first = never_began.into_iter().min_by_key(|waiting| waiting.sequence);
         if let (Some(first), Some(waiting)) = (first, self.change.waiting.get_mut(&run.name)) {
             (waiting.previous, waiting.follows) = (first.previous, first.follows.clone());
         }
+        Ok(())
     }
 
     /// Records a run exactly as it was registered.

@@ -10,7 +10,6 @@ use std::{
 
 use git_events_runner_core::{engine::Evaluation, *};
 use jiff::{Timestamp, ToSpan as _};
-use proptest::sample::Index;
 
 use super::turns::{InTurns, Task, finish, go_on};
 
@@ -41,8 +40,8 @@ pub enum Step {
     GoOn { evaluator: usize, calls: u8 },
     Crash { evaluator: usize },
     Wait { seconds: u8 },
-    Finish { run: Index, well: bool },
-    DeleteRun { run: Index },
+    Finish { run: usize, well: bool },
+    DeleteRun { run: usize },
     SourceFails { source: usize, failing: bool },
     ActionFails { failing: bool },
 }
@@ -163,9 +162,9 @@ impl World {
             Step::Wait { seconds } => self.now += i64::from(*seconds).seconds(),
             Step::Finish { run, well } => {
                 let phase = if *well { RunPhase::Succeeded } else { RunPhase::Failed };
-                self.with_run(run, |world, status| world.action.finish(&status.run.name, phase, world.now));
+                self.with_run(*run, |world, status| world.action.finish(&status.run.name, phase, world.now));
             }
-            Step::DeleteRun { run } => self.with_run(run, |world, status| {
+            Step::DeleteRun { run } => self.with_run(*run, |world, status| {
                 world.action.delete(&status.run.name);
                 world.deleted.insert(status.request.key);
             }),
@@ -174,10 +173,10 @@ impl World {
         }
     }
 
-    fn with_run(&mut self, run: &Index, act: impl FnOnce(&mut Self, RunStatus)) {
+    fn with_run(&mut self, run: usize, act: impl FnOnce(&mut Self, RunStatus)) {
         let all = self.action.all();
         if !all.is_empty() {
-            let status = run.get(&all).clone();
+            let status = all[run % all.len()].clone();
             act(self, status);
         }
     }
