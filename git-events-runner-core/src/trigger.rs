@@ -66,3 +66,6 @@ fn sources_that(plan: &Plan, state: &TriggerState, check: impl Fn(bool) -> bool)
 fn takes_baseline(plan: &Plan) -> bool {
     plan.on_first_check == OnFirstCheck::Record
 }
+
+#[cfg(test)]
+mod tests;

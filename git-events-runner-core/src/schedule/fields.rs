@@ -101,9 +101,12 @@ impl Field {
             DAY_OF_MONTH if part == "L" || part == "LW" => Some(part.to_owned()),
             DAY_OF_MONTH => Some(format!("{}W", self.value(index, part.strip_suffix('W')?)?)),
             DAY_OF_WEEK => {
-                let (day, which) = part.split_once('#').or_else(|| Some((part.strip_suffix('L')?, "L")))?;
-                let known = which == "L" && !part.contains('#') || matches!(which, "1" | "2" | "3" | "4" | "5");
-                known.then_some(format!("{}#{which}", self.value(index, day)? % 7))
+                let (day, which) = match part.split_once('#') {
+                    Some((day, nth @ ("1" | "2" | "3" | "4" | "5"))) => (day, nth),
+                    Some(_) => return None,
+                    None => (part.strip_suffix('L')?, "L"),
+                };
+                Some(format!("{}#{which}", self.value(index, day)? % 7))
             }
             _ => None,
         }

@@ -28,6 +28,13 @@ fn assert_fires(zone: &str, pattern: &str, after: &str, expected: &[&str]) {
     assert_eq!(firings(&cron(pattern, zone), after, expected.len()), expected, "{zone} {pattern}");
 }
 
+/// Patterns, an instant, and when they fire first after it.
+fn assert_all_fire(table: &[(&str, &str, &[&str])]) {
+    for (pattern, after, expected) in table {
+        assert_fires("UTC", pattern, after, expected);
+    }
+}
+
 #[test]
 fn a_time_that_does_not_exist_fires_at_the_first_instant_after_the_gap() {
     #[rustfmt::skip]
@@ -102,15 +109,22 @@ fn a_time_that_exists_twice_fires_the_first_time_only() {
 }
 
 #[test]
-fn every_form_of_a_field_fires_when_it_says() {
+fn times_fire_as_values_ranges_steps_and_lists_say() {
     #[rustfmt::skip]
-    let table: &[(&str, &str, &[&str])] = &[
+    assert_all_fire(&[
         ("* * * * *", "2026-01-01T00:00:30Z", &["2026-01-01T00:01Z", "2026-01-01T00:02Z"]),
         ("10/5 * * * *", "2026-01-01T00:50Z", &["2026-01-01T00:55Z", "2026-01-01T01:10Z", "2026-01-01T01:15Z"]),
         ("5-20/10,*/30 * * * *", "2026-01-01T00:00Z", &["2026-01-01T00:05Z", "2026-01-01T00:15Z", "2026-01-01T00:30Z", "2026-01-01T01:00Z"]),
         ("0 8-18/5 * * *", "2026-01-01T00:00Z", &["2026-01-01T08:00Z", "2026-01-01T13:00Z", "2026-01-01T18:00Z", "2026-01-02T08:00Z"]),
         ("*/20 0 12 * * *", "2026-01-01T00:00Z", &["2026-01-01T12:00Z", "2026-01-01T12:00:20Z", "2026-01-01T12:00:40Z", "2026-01-02T12:00Z"]),
         ("0 0 12 1 1 ? 2027-2029/2", "2026-01-01T00:00Z", &["2027-01-01T12:00Z", "2029-01-01T12:00Z"]),
+    ]);
+}
+
+#[test]
+fn days_of_the_month_may_be_the_last_and_the_nearest_weekday() {
+    #[rustfmt::skip]
+    assert_all_fire(&[
         ("0 0 L * *", "2026-01-30T00:00Z", &["2026-01-31T00:00Z", "2026-02-28T00:00Z", "2026-03-31T00:00Z"]),
         ("0 0 L 2 *", "2026-01-01T00:00Z", &["2026-02-28T00:00Z", "2027-02-28T00:00Z", "2028-02-29T00:00Z"]),
         ("0 0 15,L * *", "2026-01-01T00:00Z", &["2026-01-15T00:00Z", "2026-01-31T00:00Z", "2026-02-15T00:00Z"]),
@@ -119,11 +133,25 @@ fn every_form_of_a_field_fires_when_it_says() {
         ("0 0 15w 8 *", "2026-01-01T00:00Z", &["2026-08-14T00:00Z"]),
         ("0 0 1W 8 *", "2026-01-01T00:00Z", &["2026-08-03T00:00Z"]),
         ("0 0 31W * *", "2026-01-01T00:00Z", &["2026-01-30T00:00Z", "2026-03-31T00:00Z", "2026-05-29T00:00Z"]),
+    ]);
+}
+
+#[test]
+fn days_of_the_week_may_be_the_last_and_the_nth_of_the_month() {
+    #[rustfmt::skip]
+    assert_all_fire(&[
         ("0 0 * * 5L", "2026-01-01T00:00Z", &["2026-01-30T00:00Z", "2026-02-27T00:00Z", "2026-03-27T00:00Z"]),
         ("0 0 * * sunL", "2026-01-01T00:00Z", &["2026-01-25T00:00Z", "2026-02-22T00:00Z"]),
         ("0 0 * * FRI#2", "2026-01-01T00:00Z", &["2026-01-09T00:00Z", "2026-02-13T00:00Z", "2026-03-13T00:00Z"]),
         ("0 0 * * 1#5", "2026-01-01T00:00Z", &["2026-03-30T00:00Z", "2026-06-29T00:00Z", "2026-08-31T00:00Z"]),
         ("0 0 * * 7#1,1#1", "2026-01-01T00:00Z", &["2026-01-04T00:00Z", "2026-01-05T00:00Z", "2026-02-01T00:00Z"]),
+    ]);
+}
+
+#[test]
+fn months_and_days_of_the_week_have_names_and_sunday_two_numbers() {
+    #[rustfmt::skip]
+    assert_all_fire(&[
         ("0 0 1 jan,MAR *", "2026-01-01T00:00Z", &["2026-03-01T00:00Z", "2027-01-01T00:00Z"]),
         ("0 0 1 Nov-Dec *", "2026-01-01T00:00Z", &["2026-11-01T00:00Z", "2026-12-01T00:00Z", "2027-11-01T00:00Z"]),
         ("0 0 * * Fri-Sun", "2026-01-01T00:00Z", &["2026-01-02T00:00Z", "2026-01-03T00:00Z", "2026-01-04T00:00Z", "2026-01-09T00:00Z"]),
@@ -132,6 +160,13 @@ fn every_form_of_a_field_fires_when_it_says() {
         ("0 0 * * 0", "2026-01-01T00:00Z", &["2026-01-04T00:00Z", "2026-01-11T00:00Z"]),
         ("0 0 13 * ?", "2026-01-01T00:00Z", &["2026-01-13T00:00Z", "2026-02-13T00:00Z"]),
         ("  0   12\t* * *  ", "2026-01-01T00:00Z", &["2026-01-01T12:00Z"]),
+    ]);
+}
+
+#[test]
+fn names_stand_for_whole_patterns() {
+    #[rustfmt::skip]
+    assert_all_fire(&[
         ("@yearly", "2026-01-01T00:00Z", &["2027-01-01T00:00Z"]),
         ("@annually", "2026-01-01T00:00Z", &["2027-01-01T00:00Z"]),
         ("@monthly", "2026-01-01T00:00Z", &["2026-02-01T00:00Z"]),
@@ -139,10 +174,7 @@ fn every_form_of_a_field_fires_when_it_says() {
         ("@daily", "2026-01-01T00:00Z", &["2026-01-02T00:00Z"]),
         ("@midnight", "2026-01-01T00:00Z", &["2026-01-02T00:00Z"]),
         ("@Hourly", "2026-01-01T00:00Z", &["2026-01-01T01:00Z"]),
-    ];
-    for (pattern, after, expected) in table {
-        assert_fires("UTC", pattern, after, expected);
-    }
+    ]);
 }
 
 #[test]
@@ -201,7 +233,7 @@ fn the_ends_of_time_are_no_trouble() {
 fn an_interval_neither_drifts_nor_moves_with_a_restart() {
     let schedule = Schedule::interval(parse_duration("1m 30s").unwrap(), "uid").unwrap();
     let first = schedule.next_after(at("2026-01-01T00:00:00Z")).unwrap();
-    for times in 0..1000 {
+    for times in 0..100 {
         let just_before_next = first + Duration::from_millis(90_000 * times + 89_999);
         assert_eq!(schedule.next_after(just_before_next), Some(first + Duration::from_secs(90 * (times + 1))));
     }
@@ -214,19 +246,20 @@ fn an_interval_neither_drifts_nor_moves_with_a_restart() {
 fn intervals_are_spread_over_their_length() {
     let start = at("2026-01-01T00:00:00Z");
     let mut tenths = [0; 10];
-    for uid in 0..1000 {
+    for uid in 0..300 {
         let schedule = Schedule::interval(Duration::from_secs(100), &uid.to_string()).unwrap();
         let wait = schedule.next_after(start).unwrap().duration_since(start).as_secs();
         tenths[usize::try_from(wait / 10).unwrap()] += 1;
     }
-    assert!(tenths.iter().all(|count| (50..150).contains(count)), "{tenths:?}");
+    assert!(tenths.iter().all(|count| (15..45).contains(count)), "{tenths:?}");
 }
 
 #[test]
 fn each_trigger_is_late_by_its_own_part_of_the_jitter() {
     let (start, hour) = (at("2026-01-01T12:00:00Z"), Duration::from_secs(3600));
     let mut lateness = std::collections::BTreeSet::new();
-    for uid in 0..50 {
+    let _parsed_once = cron("@daily", "UTC");
+    for uid in 0..20 {
         let schedule = Schedule::cron("@daily", None, Some(hour), &uid.to_string()).unwrap();
         let first = schedule.next_after(start).unwrap();
         let late = first.duration_since(at("2026-01-02T00:00:00Z"));
@@ -235,7 +268,7 @@ fn each_trigger_is_late_by_its_own_part_of_the_jitter() {
         assert_eq!(firings(&schedule, "2026-01-01T12:00:00Z", 3).len(), 3);
         lateness.insert(late);
     }
-    assert!(lateness.len() > 45, "{lateness:?}");
+    assert!(lateness.len() > 18, "{lateness:?}");
 }
 
 #[test]
@@ -245,10 +278,7 @@ fn durations_are_read_as_people_write_them() {
         assert_eq!(seconds(text), Ok(expected), "{text}");
     }
     let message = |text| parse_duration(text).unwrap_err().to_string();
-    assert_eq!(
-        message("5"),
-        "`5` is not a duration such as `90s`, `5m`, `1h 30m` or `1day`: time unit needed, for example 5sec or 5ms"
-    );
+    assert_eq!(message("5"), "`5` is not a duration such as `90s`, `5m`, `1h 30m` or `1day`: time unit needed, for example 5sec or 5ms");
     assert_eq!(message(""), "`` is not a duration such as `90s`, `5m`, `1h 30m` or `1day`: value was empty");
     assert!(message("5 lightyears").contains("unknown time unit \"lightyears\""));
 }

@@ -82,7 +82,8 @@ impl Trigger for ScheduleTrigger {
         Due {
             firing: latest.filter(|firing| not_before.is_none_or(|not_before| *firing >= not_before)),
             // A source that runs on change is checked by the next evaluator as it starts, but not one that it knows nothing of.
-            durable: !self.plan.on_change_only || !sources_that(&self.plan, state, |known| !known && !self.is_checked(false, since)).is_empty(),
+            durable: !self.plan.on_change_only
+                || !sources_that(&self.plan, state, |known| !known && !self.is_checked(false, since)).is_empty(),
             check: sources_that(&self.plan, state, |known| self.is_checked(known, since)),
             not_before,
             requests: true,

@@ -32,7 +32,7 @@ use crate::{Plan, Schedule, ScheduleError, TriggerId, TriggerState};
 /// let request = PendingRequest { sources: ["app".to_owned()].into(), received_at: now, commit: None, always: false };
 /// store.request(&id, &FireRequest { id: "delivery-1".parse()?, request }).await?;
 /// engine::evaluate(&trigger, &store, &catalog, &mut engine::Memory::new(now), now).await?;
-/// assert_eq!(deploy.begun()[0].requests, ["delivery-1".parse()?]);
+/// assert_eq!(deploy.begun()[0].requests, ["delivery-1".parse()?].into());
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

@@ -70,9 +70,7 @@ impl Item {
         match self {
             Last => !month(date + Days::new(1)),
             LastWeekday => days.rfind(is_weekday) == Some(date),
-            Nearest(to) => {
-                date.with_day(to).is_some() && days.filter(is_weekday).min_by_key(|day| day.day().abs_diff(to)) == Some(date)
-            }
+            Nearest(to) => date.with_day(to).is_some() && days.filter(is_weekday).min_by_key(|day| day.day().abs_diff(to)) == Some(date),
             LastOf(day) => date.weekday().num_days_from_sunday() == day && !month(date + Days::new(7)),
             Nth(day, nth) => date.weekday().num_days_from_sunday() == day && date.day().div_ceil(7) == nth,
             _ => false,
