@@ -20,7 +20,7 @@ mod settle;
 use decide::Seen;
 pub use memory::Memory;
 use register::Work;
-pub use release::release_waiting;
+pub use release::{Releases, release_waiting};
 pub use settle::{Settled, settle};
 
 /// How many sources of a trigger are looked at at a time.

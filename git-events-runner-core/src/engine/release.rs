@@ -2,35 +2,60 @@ use std::collections::BTreeSet;
 
 use super::EvaluateError;
 use crate::{
-    Action, ActionError, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunKey, RunPhase, RunRef, RunRequest, RunResult,
-    RunStatus, SourceState, StateStore, TriggerId, TriggerState, WaitingRun,
+    Action, ActionError, Catalog, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunKey, RunPhase, RunRef, RunRequest,
+    RunResult, RunStatus, SourceState, StateStore, Trigger, TriggerId, TriggerState, WaitingRun,
 };
+
+/// What became of the runs that waited.
+#[derive(Debug, Default)]
+pub struct Releases {
+    /// Each run that waited, and whether it has begun now.
+    pub runs: Vec<(RunRef, RunRequest, Released)>,
+    /// Triggers of which something could not be released, and why; it is by the next call.
+    pub failed: Vec<(TriggerId, EvaluateError)>,
+}
 
 /// Lets all runs begin that are recorded and wait for it, oldest first, as far as their policy and the action's slots allow.
 ///
-/// To be called when leadership starts, and whenever a run has ended. The triggers' runs must all be of this action's kind.
+/// To be called when leadership starts, and whenever a run has ended, with all triggers of which runs wait.
 ///
 /// # Guarantees
 ///
 /// - Only a run whose uid the state of its trigger names is released.
-///
-/// # Errors
-///
-/// The first that it meets; what is left is released by the next call.
-pub async fn release_waiting(triggers: &[TriggerId], store: &dyn StateStore, action: &dyn Action) -> Result<(), EvaluateError> {
+/// - What fails for one trigger does not keep another from its turn.
+pub async fn release_waiting(triggers: &[&dyn Trigger], store: &dyn StateStore, catalog: &dyn Catalog) -> Releases {
+    let mut releases = Releases::default();
     let mut waiting = vec![];
-    for id in triggers {
-        let state = store.load(id).await?.state;
-        if !state.waiting.is_empty() {
-            let runs = action.runs(id).await?.into_iter();
-            waiting.extend(runs.filter(|status| status.phase == RunPhase::Waiting && is_named(&state, &status.run)));
+    for trigger in triggers {
+        match named_and_waiting(*trigger, store, catalog).await {
+            Ok(found) => waiting.extend(found),
+            Err(error) => releases.failed.push((trigger.id().clone(), error)),
         }
     }
     waiting.sort_by_cached_key(|status| (status.request.instant, status.run.name.clone()));
     for RunStatus { run, request, .. } in waiting {
-        begin(action, &run, &request).await?;
+        let id = &request.key.trigger;
+        let released = async {
+            let action = catalog.action(id, &request.action).await?;
+            Ok(begin(&*action, &run, &request).await?)
+        };
+        match released.await {
+            Ok(released) => releases.runs.push((run, request, released)),
+            Err(error) => releases.failed.push((id.clone(), error)),
+        }
     }
-    Ok(())
+    releases
+}
+
+async fn named_and_waiting(trigger: &dyn Trigger, store: &dyn StateStore, catalog: &dyn Catalog) -> Result<Vec<RunStatus>, EvaluateError> {
+    let state = store.load(trigger.id()).await?.state;
+    if state.waiting.is_empty() {
+        return Ok(vec![]);
+    }
+    let action = catalog.action(trigger.id(), &trigger.plan().action).await?;
+    let mut runs = action.runs(trigger.id()).await?;
+    runs.retain(|status| status.phase == RunPhase::Waiting && is_named(&state, &status.run));
+    Ok(runs)
 }
 
 /// Lets a recorded run begin.

@@ -12,8 +12,8 @@ use crate::{Action, Change, LastRun, RunPhase, RunRef, RunResult, RunStatus, Sta
 /// What became of the runs of a trigger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// Runs that are unfinished.
-    pub unfinished: usize,
+    /// Runs that are recorded and wait: the trigger is to be given to [`release_waiting`](super::release_waiting) whenever a run ends.
+    pub waiting: usize,
     /// Runs that waited too long, and are given up.
     pub expired: Vec<RunRef>,
     /// Runs that somebody deleted before they began; what they were for is to be done again, at once.
@@ -30,7 +30,7 @@ pub struct Settled {
 ///
 /// # Guarantees
 ///
-/// - What changes nothing writes nothing.
+/// - What changes nothing writes nothing; runs are listed only when some may be unfinished.
 /// - A run that expires is first withdrawn, then given up in the state, then removed: it is either begun or given up.
 ///   If it was for a change, its source is looked at again after as long as it has waited.
 ///
@@ -47,12 +47,15 @@ pub async fn settle(
 ) -> Result<Settled, EvaluateError> {
     let id = trigger.id();
     let loaded = store.load(id).await?;
+    if !memory.may_have_leftovers && !is_unfinished(&loaded.state) {
+        return Ok(Settled { next: memory.next(), ..Settled::default() });
+    }
     let runs = action.runs(id).await?;
     let oldest_waiting = now.saturating_sub(waiting_timeout).unwrap_or(Timestamp::MIN);
     let state = &loaded.state;
 
     let mut change = Change::default();
-    let mut settled = Settled { unfinished: runs.iter().filter(|status| !status.phase.is_finished()).count(), ..Settled::default() };
+    let mut settled = Settled::default();
     for (name, source) in &state.sources {
         let Some(last) = source.last_run.as_ref().filter(|last| !last.result.is_finished()) else { continue };
         let status = runs.iter().find(|status| status.run == last.run);
@@ -91,11 +94,13 @@ pub async fn settle(
             Some(RunPhase::Waiting) if !is_expired => {
                 let expires = waiting.since.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX);
                 settled.next = Some(settled.next.map_or(expires, |next| next.min(expires)));
+                settled.waiting += 1;
             }
             _ => drop(change.not_waiting.insert(name.clone())),
         }
     }
     settled.next = settled.next.into_iter().chain(memory.next()).min();
+    // What is registered and not recorded may be at work still; it is looked at again when it is old enough.
     let leftovers: Vec<_> = runs.iter().filter(|status| is_leftover(state, status, oldest_waiting)).collect();
     for leftover in &leftovers {
         skip_number(&mut change, state, &leftover.request.key);
@@ -107,7 +112,15 @@ pub async fn settle(
     for run in given_up.chain(leftovers.iter().map(|status| &status.run)) {
         action.stop(run).await?;
     }
+    let is_left = |status: &&RunStatus| status.phase.has_not_begun() && !is_named(state, &status.run);
+    memory.may_have_leftovers = runs.iter().filter(is_left).count() > leftovers.len();
     Ok(settled)
+}
+
+/// Whether there is a run of which the end, or the beginning, is not in the state.
+fn is_unfinished(state: &TriggerState) -> bool {
+    let last_runs = state.sources.values().filter_map(|source| source.last_run.as_ref());
+    !state.waiting.is_empty() || last_runs.into_iter().any(|last| !last.result.is_finished())
 }
 
 /// A registered run that no state names, and that nobody came back for.

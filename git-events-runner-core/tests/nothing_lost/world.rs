@@ -220,9 +220,9 @@ impl World {
     }
 
     fn releasing(&mut self, _memory: engine::Memory) -> Task<Done> {
-        let (id, store, action) = (self.trigger.id.clone(), InTurns(self.store.clone()), InTurns(self.action.clone()));
+        let (trigger, store, catalog) = (self.trigger.clone(), InTurns(self.store.clone()), self.catalog.clone());
         Box::pin(async move {
-            let _again_later = engine::release_waiting(&[id], &store, &action).await;
+            let _again_later = engine::release_waiting(&[&trigger], &store, &catalog).await;
             Done::Other
         })
     }
