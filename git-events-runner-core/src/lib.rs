@@ -2,6 +2,8 @@
 
 mod action;
 mod catalog;
+#[cfg(any(feature = "file", feature = "process"))]
+mod durable;
 pub mod engine;
 mod object;
 mod plan;
