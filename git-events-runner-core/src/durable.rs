@@ -65,6 +65,7 @@ pub struct Lock(File);
 
 impl Lock {
     /// Waits for the lock.
+    #[cfg(feature = "process")]
     pub fn wait_for(path: &Path) -> io::Result<Self> {
         let file = open_lock(path)?;
         file.lock()?;
@@ -72,6 +73,7 @@ impl Lock {
     }
 
     /// The lock, or None when somebody else has it.
+    #[cfg(feature = "file")]
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
         let file = open_lock(path)?;
         match file.try_lock() {

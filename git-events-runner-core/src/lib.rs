@@ -13,6 +13,8 @@ mod run;
 mod source;
 mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trigger;
 
 pub use action::*;
