@@ -14,14 +14,31 @@ pub const TEMPORARY: &str = "tmp";
 
 /// Creates or replaces a file, in one step, durably. A crash may leave a file that ends in [`TEMPORARY`].
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    static WRITES: AtomicU64 = AtomicU64::new(0);
-    let unique = format!("{}.{}.{TEMPORARY}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-    let temporary = path.with_added_extension(unique);
+    let temporary = temporary(path);
     let written = write_new(&temporary, content).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written.and_then(|()| sync_folder_of(path))
+}
+
+/// Creates a file, in one step, durably. False, and nothing is done, when it is there: of any number of callers at most one creates it.
+#[cfg(feature = "process")]
+pub fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
+    let temporary = temporary(path);
+    let linked = write_new(&temporary, content).and_then(|()| fs::hard_link(&temporary, path));
+    let _ = fs::remove_file(&temporary);
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.and_then(|()| sync_folder_of(path)).map(|()| true),
+    }
+}
+
+/// A name beside this one that nobody else uses.
+fn temporary(path: &Path) -> PathBuf {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    path.with_added_extension(format!("{}.{write}.{TEMPORARY}", std::process::id()))
 }
 
 /// Creates a file and waits until its content is on the disk; that of its folder is another matter.

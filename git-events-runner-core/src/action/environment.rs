@@ -1,4 +1,4 @@
-use crate::{ObjectRef, Revision, RunRequest};
+use crate::{ObjectRef, RequestId, Revision, RunRequest};
 
 /// The variables that tell an action what it runs for: names without a prefix, in a fixed order, and values.
 ///
@@ -14,6 +14,7 @@ pub fn environment(
     overridden: Option<&(ObjectRef, Revision)>,
 ) -> Vec<(&'static str, String)> {
     let (key, trigger, source) = (&run.key, &run.key.trigger, &run.key.source);
+    let request = run.owed_to.iter().chain(&run.requests).find(|id| **id != RequestId::scheduled());
     let mut variables = vec![
         ("WORKDIR", workdir.to_owned()),
         ("TRIGGER_KIND", trigger.kind.clone()),
@@ -27,7 +28,7 @@ pub fn environment(
         ("TRIGGER_SOURCE_PREVIOUS_COMMIT", run.previous.map(|commit| commit.to_string()).unwrap_or_default()),
         ("TRIGGER_SOURCE_REF_TYPE", key.reference.kind().to_owned()),
         ("TRIGGER_SOURCE_REF_NAME", key.reference.name()),
-        ("TRIGGER_REQUEST_ID", run.requests.first().map(|id| id.to_string()).unwrap_or_default()),
+        ("TRIGGER_REQUEST_ID", request.map(|id| id.to_string()).unwrap_or_default()),
     ];
     if let Some((source, revision)) = overridden {
         variables.extend([
@@ -64,7 +65,8 @@ mod tests {
             instant: jiff::Timestamp::UNIX_EPOCH,
             registered_at: jiff::Timestamp::UNIX_EPOCH,
             firing: None,
-            requests: vec!["first".parse().unwrap(), "second".parse().unwrap()],
+            requests: ["first", "second"].map(|id| id.parse().unwrap()).into(),
+            owed_to: Some("second".parse().unwrap()),
             concurrency: ConcurrencyPolicy::Allow,
         }
     }
@@ -76,7 +78,7 @@ mod tests {
             ("TRIGGER_KIND", "WebhookTrigger"),
             ("TRIGGER_NAME", "deploy"),
             ("TRIGGER_NAMESPACE", "team"),
-            ("TRIGGER_REQUEST_ID", "first"),
+            ("TRIGGER_REQUEST_ID", "second"),
             ("TRIGGER_SOURCE_COMMIT", "0101010101010101010101010101010101010101"),
             ("TRIGGER_SOURCE_KIND", "ClusterGitRepo"),
             ("TRIGGER_SOURCE_NAME", "app"),

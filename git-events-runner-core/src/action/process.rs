@@ -10,7 +10,8 @@
 //!     request.json     what was registered
 //!     lock             locked for as long as a supervisor lives
 //!     workdir/         the checked-out files, while it runs
-//!     started.json     from here on, the run is never started again
+//!     decision.json    from here on, the run is never begun again, or never at all
+//!     started.json     when the command was started, and by whom
 //!     output.log       what the command wrote
 //!     exit.json        how it ended
 //! ```
@@ -25,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    Action, ActionError, Cause, ObjectRef, Registered, Released, Revision, RunRef, RunRequest, RunStatus, TriggerId, durable::about,
+    Action, ActionError, Cause, ObjectRef, Registered, Released, Revision, RunRef, RunRequest, RunStatus, TriggerId, Withdrawn, durable::about,
     environment,
 };
 
@@ -200,6 +201,11 @@ impl Action for ProcessAction {
     async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
         let of = of.clone();
         self.runs.blocking(move |runs| runs.of(&of)).await
+    }
+
+    async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {
+        let run = run.clone();
+        self.runs.blocking(move |runs| runs.withdraw(&run)).await
     }
 
     async fn stop(&self, run: &RunRef) -> Result<(), ActionError> {

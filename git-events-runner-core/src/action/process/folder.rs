@@ -3,14 +3,14 @@
 use std::{
     fs::File,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use jiff::Timestamp;
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, fcntl_getlk};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::session::Session;
+use super::session::{self, Session};
 use crate::{
     Cause, RunPhase, RunRequest,
     durable::{self, about},
@@ -20,12 +20,12 @@ use crate::{
 pub const REGISTERED: &str = "request.json";
 /// Locked by the supervisor for as long as it lives. It is a lock that can be looked at without taking it.
 pub const LOCK: &str = "lock";
-/// There when the command may have begun: from then on, the run is never started again.
+/// Whether the run begins: created once, by whoever is first.
+pub const DECISION: &str = "decision.json";
+/// There when the command may have been started, to find what it has started.
 pub const STARTED: &str = "started.json";
 /// How it ended.
 pub const ENDED: &str = "exit.json";
-/// There when the run is being removed: it must not start any more.
-pub const STOPPED: &str = "stopped";
 /// The checked-out files, removed as soon as the run has ended.
 pub const WORKDIR: &str = "workdir";
 /// What the command wrote.
@@ -38,6 +38,15 @@ pub const SUPERVISOR_LOG: &str = "supervisor.log";
 pub struct Registration {
     pub uid: String,
     pub request: RunRequest,
+}
+
+/// Content of [`DECISION`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// It has begun, if only with its checkout: it is not begun again.
+    Begins,
+    /// It was withdrawn.
+    NeverBegins,
 }
 
 /// Content of [`STARTED`].
@@ -78,11 +87,12 @@ impl Ending {
 pub enum Stage {
     /// Nobody has begun with it, or only a supervisor that died before the command could begin.
     Registered,
-    /// A supervisor checks its files out.
+    /// A supervisor checks its files out; should it die, another one begins again.
     Preparing,
-    Running(Started),
+    Running,
     /// Its supervisor died, and its command may go on.
-    Interrupted(Started),
+    Interrupted,
+    Withdrawn,
     Ended(Ending),
 }
 
@@ -104,22 +114,35 @@ impl Folder {
         self.read(REGISTERED)
     }
 
-    /// # Guarantees
-    ///
-    /// - It says how far the run is at some moment during the call, however many supervisors start and end meanwhile: `started` is
-    ///   written under the lock, and whoever finds it there on taking the lock does nothing. So when it is there and the lock is free,
-    ///   there is an ending, or there will never be one.
+    /// How far the run is, at some moment during the call, however many supervisors start and end meanwhile.
     pub fn stage(&self) -> Result<Stage, Cause> {
-        let started: Option<Started> = self.read(STARTED)?;
+        // In this order: a supervisor begins only while there is no decision, and writes the ending before it lets go of the lock.
+        // So when there was a decision and the lock is free after that, there is an ending, or there will never be one.
+        let decision: Option<Decision> = self.read(DECISION)?;
         let supervised = self.supervisor()?.is_some();
         let ended: Option<Ending> = self.read(ENDED)?;
-        Ok(match (ended, started, supervised) {
+        Ok(match (ended, decision, supervised) {
             (Some(ending), ..) => Stage::Ended(ending),
-            (None, Some(started), true) => Stage::Running(started),
-            (None, Some(started), false) => Stage::Interrupted(started),
+            (None, Some(Decision::NeverBegins), _) => Stage::Withdrawn,
+            (None, Some(Decision::Begins), true) => Stage::Running,
+            (None, Some(Decision::Begins), false) => Stage::Interrupted,
             (None, None, true) => Stage::Preparing,
             (None, None, false) => Stage::Registered,
         })
+    }
+
+    /// Decides whether the run begins, unless that is decided. Answers what holds now.
+    pub fn decide(&self, decision: Decision) -> Result<Decision, Cause> {
+        let path = self.file(DECISION);
+        durable::create(&path, &serde_json::to_vec(&decision)?).map_err(about(&path, "written"))?;
+        self.read(DECISION)?.ok_or_else(|| format!("{} was removed", path.display()).into())
+    }
+
+    /// Ends what a run without a supervisor has started, which must not go on unseen. Answers when it was started.
+    pub fn end_interrupted(&self) -> Result<Option<Timestamp>, Cause> {
+        let Some(Started { at, session }) = self.read(STARTED)? else { return Ok(None) };
+        session::kill(|| session.processes()).map_err(about(&self.0, "ended"))?;
+        Ok(Some(at))
     }
 
     /// Who holds the lock.
@@ -143,11 +166,7 @@ impl Folder {
     }
 
     pub fn write(&self, name: &str, content: &impl Serialize) -> Result<(), Cause> {
-        write(&self.file(name), content)
+        let path = self.file(name);
+        durable::write(&path, &serde_json::to_vec_pretty(content)?).map_err(about(&path, "written"))
     }
-}
-
-/// Writes a file of a run, in one step, durably.
-pub fn write(path: &Path, content: &impl Serialize) -> Result<(), Cause> {
-    durable::write(path, &serde_json::to_vec_pretty(content)?).map_err(about(path, "written"))
 }

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::{
     Ending, Output, Supervisor,
-    folder::{ENDED, Folder, LOCK, OUTPUT, REGISTERED, Registration, STOPPED, SUPERVISOR_LOG, Stage, WORKDIR},
+    folder::{Decision, ENDED, Folder, LOCK, OUTPUT, REGISTERED, Registration, SUPERVISOR_LOG, Stage, WORKDIR},
     session,
 };
 use crate::{
-    ActionError, Cause, ObjectRef, Registered, RunPhase, RunRef, RunRequest, RunStatus, TriggerId,
+    ActionError, Cause, ObjectRef, Registered, RunPhase, RunRef, RunRequest, RunStatus, TriggerId, Withdrawn,
     durable::{self, Lock, about},
 };
 
@@ -61,7 +61,6 @@ pub struct Entry {
     pub folder: Folder,
     pub run: RunRef,
     pub request: RunRequest,
-    stopped: bool,
 }
 
 /// Whether a run may begin.
@@ -166,7 +165,7 @@ impl Runs {
             for entry in runs.entries()? {
                 let ended = runs.report(&entry)?.ending;
                 let over = ended.is_some_and(|ending| now.duration_since(ending.finished).unsigned_abs() >= keep(&entry.request.action));
-                if entry.stopped || over {
+                if over {
                     runs.stop(&entry.run)?;
                 } else if entry.folder.is_there(ENDED)? {
                     remove(&entry.folder.file(WORKDIR))?;
@@ -198,8 +197,7 @@ impl Runs {
         let _lock = self.lock()?;
         if path.try_exists().map_err(about(&path, "read"))? {
             let Some(entry) = self.entry(&name)?.filter(|entry| entry.request.key == request.key) else { return Ok(None) };
-            let status = self.report(&entry)?.status;
-            return Ok(Some(if entry.stopped { Registered::Deleting } else { Registered::Existing(Box::new(status)) }));
+            return Ok(Some(Registered::Existing(Box::new(self.report(&entry)?.status))));
         }
         let uid = Uuid::new_v4().to_string();
         let new = Folder(self.folder.join(format!("{NEW}{uid}")));
@@ -218,13 +216,15 @@ impl Runs {
 
     /// Whether this run may begin now. The answer holds for as long as [`lock`](Self::lock) is held.
     pub(super) fn turn(&self, run: &RunRef) -> Result<Turn, Cause> {
-        let Some(entry) = self.find(run)?.filter(|entry| !entry.stopped) else { return Ok(Turn::Gone) };
-        if !matches!(entry.folder.stage()?, Stage::Registered) {
-            return Ok(Turn::Begun);
+        let Some(entry) = self.find(run)? else { return Ok(Turn::Gone) };
+        match entry.folder.stage()? {
+            Stage::Registered => {}
+            Stage::Withdrawn => return Ok(Turn::Gone),
+            Stage::Preparing | Stage::Running | Stage::Interrupted | Stage::Ended(_) => return Ok(Turn::Begun),
         }
         let mut running = 0;
         for other in self.entries()? {
-            running += usize::from(matches!(other.folder.stage()?, Stage::Preparing | Stage::Running(_)));
+            running += usize::from(matches!(other.folder.stage()?, Stage::Preparing | Stage::Running));
         }
         Ok(if running >= self.max_running { Turn::Waiting } else { Turn::Now(Box::new(entry)) })
     }
@@ -253,8 +253,7 @@ impl Runs {
         }
         let folder = Folder(self.folder.join(name));
         let Some(Registration { uid, request }) = folder.registration()? else { return Ok(None) };
-        let stopped = folder.is_there(STOPPED)?;
-        Ok(Some(Entry { folder, run: RunRef { name: name.to_owned(), uid }, request, stopped }))
+        Ok(Some(Entry { folder, run: RunRef { name: name.to_owned(), uid }, request }))
     }
 
     fn find(&self, run: &RunRef) -> Result<Option<Entry>, Cause> {
@@ -264,10 +263,10 @@ impl Runs {
     /// How far a run is. One whose supervisor has died is ended first: what it has started must not go on unseen.
     fn report(&self, entry: &Entry) -> Result<RunReport, Cause> {
         let mut stage = entry.folder.stage()?;
-        if let Stage::Interrupted(started) = &stage {
-            session::kill(|| started.session.processes()).map_err(about(&entry.folder.0, "ended"))?;
+        if matches!(stage, Stage::Interrupted) {
+            let started = entry.folder.end_interrupted()?;
             let message = Some("interrupted: its supervisor was killed, or the machine stopped".to_owned());
-            let ending = Ending { code: None, signal: None, message, started: Some(started.at), finished: (self.now)() };
+            let ending = Ending { code: None, signal: None, message, started, finished: (self.now)() };
             match entry.folder.write(ENDED, &ending) {
                 // Removed by somebody else meanwhile.
                 Err(_) if !entry.folder.is_there(REGISTERED)? => {}
@@ -277,7 +276,8 @@ impl Runs {
         }
         let (phase, ending) = match stage {
             Stage::Registered | Stage::Preparing => (RunPhase::Waiting, None),
-            Stage::Running(_) | Stage::Interrupted(_) => (RunPhase::Running, None),
+            Stage::Withdrawn => (RunPhase::Deleted, None),
+            Stage::Running | Stage::Interrupted => (RunPhase::Running, None),
             Stage::Ended(ending) => (ending.phase(), Some(ending)),
         };
         let finished = ending.as_ref().map(|ending| ending.finished);
@@ -285,20 +285,28 @@ impl Runs {
         Ok(RunReport { status, ending, output: entry.folder.file(OUTPUT) })
     }
 
+    /// Keeps a run from beginning, unless it has begun. A checkout that goes on is a beginning, and from then on counts as one.
+    pub(super) fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, Cause> {
+        let _lock = self.lock()?;
+        let Some(entry) = self.find(run)? else { return Ok(Withdrawn::TooLate) };
+        let decision = if entry.folder.supervisor()?.is_some() { Decision::Begins } else { Decision::NeverBegins };
+        Ok(match entry.folder.decide(decision)? {
+            Decision::Begins => Withdrawn::TooLate,
+            Decision::NeverBegins => Withdrawn::NeverBegins,
+        })
+    }
+
     /// Ends a run and removes it.
     pub(super) fn stop(&self, run: &RunRef) -> Result<(), Cause> {
         {
             let _lock = self.lock()?;
             let Some(entry) = self.find(run)? else { return Ok(()) };
-            let marker = entry.folder.file(STOPPED);
-            durable::write_new(&marker, b"").and_then(|()| durable::sync_folder_of(&marker)).map_err(about(&marker, "written"))?;
+            entry.folder.decide(Decision::NeverBegins)?;
         }
-        // From now on no supervisor begins with it. Without the lock, because this can take as long as the grace.
+        // Without the lock, because this can take as long as the grace.
         let folder = Folder(self.folder.join(&run.name));
         self.end_supervisor(&folder)?;
-        if let Stage::Interrupted(started) = folder.stage()? {
-            session::kill(|| started.session.processes()).map_err(about(&folder.0, "ended"))?;
-        }
+        folder.end_interrupted()?;
         let gone = self.folder.join(format!("{GONE}{}", run.uid));
         {
             let _lock = self.lock()?;

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     BEGUN, PASSED_ON,
-    folder::{ENDED, Ending, Folder, LOCK, OUTPUT, STARTED, STOPPED, Started, WORKDIR},
+    folder::{DECISION, Decision, ENDED, Ending, Folder, LOCK, OUTPUT, STARTED, Started, WORKDIR},
     job::Job,
     output::Log,
     runs,
@@ -51,7 +51,7 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 /// # Guarantees
 ///
 /// - Of any number of supervisors of a run, at most one starts the command, and only once in all time.
-/// - Before it marks the run as started it may die at any moment, and the next one begins again.
+/// - Until the files are checked out it may die at any moment, and the next one begins again.
 ///
 /// # Errors
 ///
@@ -79,20 +79,19 @@ pub async fn supervise(
     // Who started this process may be gone by now.
     let _ = io::stdout().write_all(BEGUN.as_bytes()).and_then(|()| io::stdout().flush());
 
-    let checkout = connect(job.checkout.take());
-    let ending = match check_out(checkout, &job, &workdir, &mut limits).await {
-        Ok(()) => {
-            let started = Started { at: now(), session: Session::current()? };
-            folder.write(STARTED, &started)?;
-            let outcome = run(&job, inherited, &folder, &mut limits).await;
-            Some(outcome.into_ending(&job, Some(started.at), now()))
-        }
-        // Ended from outside before it was started: it can still be started by another.
-        Err(Outcome { cut: Some(Cut::Asked), .. }) => None,
-        Err(outcome) => Some(outcome.into_ending(&job, None, now())),
-    };
-    if let Some(ending) = ending {
-        folder.write(ENDED, &ending)?;
+    let checked_out = check_out(connect(job.checkout.take()), &job, &workdir, &mut limits).await;
+    // Ended from outside before it has begun, another supervisor can begin with it.
+    let ended_before = matches!(&checked_out, Err(Outcome { cut: Some(Cut::Asked), .. }));
+    if !ended_before && folder.decide(Decision::Begins)? == Decision::Begins {
+        let started = Started { at: now(), session: Session::current()? };
+        let (outcome, started) = match checked_out {
+            Ok(()) => {
+                folder.write(STARTED, &started)?;
+                (run(&job, inherited, &folder, &mut limits).await, Some(started.at))
+            }
+            Err(outcome) => (outcome, None),
+        };
+        folder.write(ENDED, &outcome.into_ending(&job, started, now()))?;
     }
     runs::remove(&folder.file(WORKDIR))
 }
@@ -111,7 +110,7 @@ fn lock(folder: &Folder) -> Result<Option<File>, Cause> {
 /// To be asked under the lock.
 fn may_begin(folder: &Folder, job: &Job) -> Result<bool, Cause> {
     let is_it = folder.registration()?.is_some_and(|registration| registration.uid == job.uid);
-    Ok(is_it && !folder.is_there(STOPPED)? && !folder.is_there(STARTED)? && !folder.is_there(ENDED)?)
+    Ok(is_it && !folder.is_there(DECISION)?)
 }
 
 /// What ends a run before its time.
