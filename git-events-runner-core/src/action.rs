@@ -4,8 +4,12 @@ use async_trait::async_trait;
 
 use crate::{Cause, ObjectRef, Reason, Retry, RunKey, RunRef, RunRequest, RunStatus, TriggerId};
 
+mod environment;
 mod memory;
+#[cfg(feature = "process")]
+pub mod process;
 
+pub use environment::environment;
 pub use memory::InMemoryAction;
 
 /// Something that can be started, in two steps: a run is registered, and only when the state names it, it is released.

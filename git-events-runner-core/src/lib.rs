@@ -2,6 +2,8 @@
 
 mod action;
 mod catalog;
+#[cfg(any(feature = "file", feature = "process"))]
+mod durable;
 pub mod engine;
 mod object;
 mod plan;
@@ -12,6 +14,8 @@ mod schedule;
 mod source;
 mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trigger;
 
 pub use action::*;
