@@ -201,7 +201,13 @@ impl<'a> Exchange<'a> {
             Some(value) => request.header(AUTHORIZATION, value.clone()),
             None => request,
         };
-        request.send().await.map_err(|error| error::of_transport(self.repository, error))
+        let again = request.try_clone();
+        match (request.send().await, again) {
+            // A connection that was kept may have been closed by the server at this very moment. All our requests only read.
+            (Err(error), Some(again)) if error.is_request() && !error.is_connect() && !error.is_timeout() => again.send().await,
+            (answer, _) => answer,
+        }
+        .map_err(|error| error::of_transport(self.repository, error))
     }
 
     fn check_status(&self, response: Response) -> Result<Response, SourceError> {

@@ -127,12 +127,11 @@ impl PackSender {
 /// A repository in the folder `.git` of a checkout, for one commit.
 pub(super) struct Store {
     git: git2::Repository,
-    into: PathBuf,
     folder: PathBuf,
 }
 
 impl Store {
-    /// Makes an empty one. It is bare until [`Store::keep`], so that nothing depends on who owns `into`.
+    /// Makes an empty one. On disk it is bare until [`Store::keep`], so that nothing depends on who owns `into`.
     pub(super) fn create(into: &Path) -> Result<Self, Failure> {
         let folder = into.join(".git");
         let options = &mut RepositoryInitOptions::new();
@@ -142,7 +141,8 @@ impl Store {
         let mut config = Config::new().map_err(unwritable)?;
         config.add_file(&folder.join("config"), ConfigLevel::Local, true).map_err(unwritable)?;
         git.set_config(&config).map_err(unwritable)?;
-        Ok(Self { git, into: into.to_owned(), folder })
+        git.set_workdir(into, false).map_err(unwritable)?;
+        Ok(Self { git, folder })
     }
 
     /// Takes objects from another repository on this machine, whose folder of objects this is.
@@ -185,7 +185,7 @@ impl Store {
         for start in (0..index.len()).step_by(BATCH) {
             cancelled.check()?;
             let mut options = CheckoutBuilder::new();
-            options.force().target_dir(&self.into).disable_pathspec_match(true).update_index(false).refresh(false);
+            options.force().disable_pathspec_match(true).update_index(false).refresh(false);
             for entry in (start..index.len().min(start + BATCH)).filter_map(|position| index.get(position)) {
                 options.path(entry.path);
             }
