@@ -2,6 +2,8 @@
 
 mod action;
 mod catalog;
+#[cfg(feature = "crd")]
+pub mod crd;
 pub mod engine;
 mod object;
 mod plan;
