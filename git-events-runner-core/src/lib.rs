@@ -2,6 +2,8 @@
 
 mod action;
 mod catalog;
+#[cfg(feature = "crd")]
+pub mod crd;
 #[cfg(any(feature = "file", feature = "process"))]
 mod durable;
 pub mod engine;

@@ -5,12 +5,18 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod crds;
 mod http;
 mod local;
 mod webhook;
 
 fn main() -> ExitCode {
-    match args::Cli::parse().command {
-        args::Command::Local(_) | args::Command::Validate(_) | args::Command::Crds | args::Command::Supervise(_) => ExitCode::FAILURE,
-    }
+    let done = match args::Cli::parse().command {
+        args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
+        args::Command::Local(_) | args::Command::Validate(_) | args::Command::Supervise(_) => Ok(ExitCode::FAILURE),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("git-events-runner: {error:#}");
+        ExitCode::FAILURE
+    })
 }

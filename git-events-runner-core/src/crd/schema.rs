@@ -1,0 +1,122 @@
+//! Parts of schemas that no derive can write, and patterns that several kinds share.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// A name of an object: a DNS subdomain.
+pub const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// A namespace: a DNS label.
+pub const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// A key in a Secret.
+pub const SECRET_KEY: &str = "^[-._a-zA-Z0-9]+$";
+
+/// A container image, as far as the API server should look at it: no space, no leading `-`.
+pub const IMAGE: &str = r"^[^-\s]\S*$";
+
+/// What the API server takes for a URI of a repository. Local mode takes local paths instead.
+pub const REPO_URI: &str = concat!(
+    r"self.matches('^(https?|ssh|git)://([A-Za-z0-9_][^@/\\x00-\\x20\\x7f]*@)?([A-Za-z0-9_][A-Za-z0-9._-]*|\\[[0-9A-Fa-f:.]+\\])",
+    r"(:[0-9]{1,5})?(/[^\\x00-\\x20\\x7f]*)?$') || ",
+    r"self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*:[^-\\x00-\\x20\\x7f][^\\x00-\\x20\\x7f]*$')",
+);
+
+/// Credentials do not belong into a URI, but for the user of ssh, who is part of the address.
+pub const NO_CREDENTIALS: &str = "!self.matches('^(https?|git)://[^/]*@') && !self.matches('^ssh://[^/@]*:[^/]*@')";
+
+/// What a branch or tag may be called: Git's own rules, and a short name.
+pub const REF_NAME: &str = concat!(
+    r"self.matches('^[^-/.\\x00-\\x20\\x7f~^:?*\\[\\\\][^\\x00-\\x20\\x7f~^:?*\\[\\\\]*$') && ",
+    "!self.contains('..') && !self.contains('//') && !self.contains('/.') && !self.contains('@{') && ",
+    "!self.endsWith('/') && !self.endsWith('.') && !self.endsWith('.lock') && self != '@'",
+);
+
+/// Which namespaces may use an object of the cluster, by their labels.
+pub fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
+    let value = json_schema!({ "type": "string", "maxLength": 63, "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$" });
+    json_schema!({
+        "type": "object",
+        "nullable": true,
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "matchLabels": {
+                "description": "Labels that a namespace must have, with exactly these values.",
+                "type": "object", "nullable": true, "maxProperties": 64, "additionalProperties": value,
+            },
+            "matchExpressions": {
+                "description": "Conditions that a namespace's labels must meet, all of them.",
+                "type": "array", "nullable": true, "maxItems": 64,
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": { "description": "The label.", "type": "string", "minLength": 1, "maxLength": 317 },
+                        "operator": {
+                            "description": "How the label's value relates to `values`.",
+                            "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                        },
+                        "values": {
+                            "description": "Values of the label: at least one for In and NotIn, none for Exists and DoesNotExist.",
+                            "type": "array", "nullable": true, "maxItems": 64, "items": value,
+                        },
+                    },
+                    "x-kubernetes-validations": [{
+                        "rule": "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 \
+                                 : !has(self.values) || self.values.size() == 0",
+                        "message": "In and NotIn need values, Exists and DoesNotExist take none",
+                        "fieldPath": ".values",
+                    }],
+                },
+            },
+        },
+    })
+}
+
+/// Requests that are accepted and not yet acted on.
+pub fn pending(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": crate::MAX_PENDING,
+        "additionalProperties": {
+            "type": "object",
+            "required": ["sources", "receivedAt", "always"],
+            "properties": {
+                "sources": {
+                    "description": "The sources that are still to be checked for this request.",
+                    "type": "array", "items": { "type": "string" }, "x-kubernetes-list-type": "set",
+                },
+                "receivedAt": { "description": "When the request came.", "type": "string" },
+                "commit": { "description": "The commit that the request speaks of, as a hint.", "type": "string", "nullable": true },
+                "always": {
+                    "description": "True: the action starts once for this request, changed or not. False: it is a reason to look.",
+                    "type": "boolean",
+                },
+            },
+        },
+    })
+}
+
+/// Runs that are recorded and not yet known to have begun.
+pub fn waiting(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": crate::MAX_WAITING,
+        "additionalProperties": {
+            "type": "object",
+            "required": ["uid", "source", "sequence", "instant", "since"],
+            "properties": {
+                "uid": { "description": "Which Job of that name may be released.", "type": "string" },
+                "source": { "description": "The source that fired.", "type": "string" },
+                "sequence": { "description": "The number of the run.", "type": "integer", "format": "int64", "minimum": 0 },
+                "instant": { "description": "What it waits since in the order of all runs.", "type": "string" },
+                "since": { "description": "When it was recorded.", "type": "string" },
+                "previous": { "description": "The commit to go back to if it never begins.", "type": "string", "nullable": true },
+                "firing": { "description": "The instant of the schedule that it serves.", "type": "string", "nullable": true },
+                "requests": {
+                    "description": "The requests that it serves and that always run.",
+                    "type": "array", "items": { "type": "string" }, "x-kubernetes-list-type": "set",
+                },
+            },
+        },
+    })
+}

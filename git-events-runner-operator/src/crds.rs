@@ -1,0 +1,18 @@
+//! `git-events-runner crds`.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use git_events_runner_core::crd;
+
+/// Prints the custom resource definitions of all kinds as YAML, always in the same order.
+pub fn run() -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    for crd in crd::all() {
+        // By way of a JSON value, whose keys are in order.
+        let crd = serde_json::to_value(&crd).context("a definition is no JSON")?;
+        let yaml = serde_saphyr::to_string(&crd).context("a definition is no YAML")?;
+        write!(stdout, "---\n{yaml}").context("cannot print the definitions")?;
+    }
+    Ok(())
+}
