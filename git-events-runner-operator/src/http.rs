@@ -1,7 +1,12 @@
 //! The accept loop beneath every HTTP port: warp's own sets no timeouts and cannot be given TLS.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -77,12 +82,10 @@ where
     }
 }
 
-/// Binds a port on all addresses.
-pub async fn bind(port: u16) -> anyhow::Result<TcpListener> {
-    let v6 = TcpListener::bind(SocketAddr::from(([0_u16; 8], port))).await;
-    let bound = match v6 {
-        Ok(listener) => Ok(listener),
-        Err(_) => TcpListener::bind(SocketAddr::from(([0_u8; 4], port))).await,
-    };
-    bound.map_err(|error| anyhow::anyhow!("port {port} cannot be listened on: {error}; choose another with --webhooks-port"))
+/// Binds a port.
+pub async fn bind(address: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::from((address, port));
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{address} cannot be listened on for webhooks: choose another --webhooks-port or --webhooks-address"))
 }

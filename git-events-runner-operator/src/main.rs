@@ -8,12 +8,16 @@ mod args;
 mod crds;
 mod http;
 mod local;
+mod log;
+mod supervise;
 mod webhook;
 
 fn main() -> ExitCode {
     let done = match args::Cli::parse().command {
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
-        args::Command::Local(_) | args::Command::Validate(_) | args::Command::Supervise(_) => Ok(ExitCode::FAILURE),
+        args::Command::Local(args) => local::run(args),
+        args::Command::Supervise(args) => supervise::run(args).map(|()| ExitCode::SUCCESS),
+        args::Command::Validate(_) => Ok(ExitCode::FAILURE),
     };
     done.unwrap_or_else(|error| {
         eprintln!("git-events-runner: {error:#}");

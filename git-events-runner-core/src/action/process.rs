@@ -26,8 +26,8 @@ use tokio::{
 };
 
 use crate::{
-    Action, ActionError, Cause, ObjectRef, Registered, Released, Revision, RunRef, RunRequest, RunStatus, TriggerId, Withdrawn, durable::about,
-    environment,
+    Action, ActionError, Cause, ObjectRef, Registered, Released, Revision, RunRef, RunRequest, RunStatus, TriggerId, Withdrawn,
+    durable::about, environment,
 };
 
 mod folder;
@@ -166,7 +166,10 @@ impl Action for ProcessAction {
 
     async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError> {
         if self.command.argv.is_empty() {
-            return Err(ActionError::Invalid(format!("{} has neither `command` nor `args`: there is no image to start by itself", self.id)));
+            return Err(ActionError::Invalid(format!(
+                "{} has neither `command` nor `args`: there is no image to start by itself",
+                self.id
+            )));
         }
         let name = run.key.name();
         if !runs::is_name(&name) {

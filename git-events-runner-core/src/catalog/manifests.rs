@@ -73,6 +73,11 @@ impl Content {
         Self { config, ..Self::default() }
     }
 
+    /// What is configured for all.
+    pub fn config(&self) -> &crd::RuntimeConfig {
+        &self.config
+    }
+
     /// Adds a repository; paths in it begin at `folder`.
     pub fn add_git_repo(&mut self, repo: crd::GitRepo, folder: &Path) {
         let id = ObjectRef::namespaced("GitRepo", &repo.namespace().unwrap_or_default(), &repo.name_any());

@@ -56,10 +56,11 @@ impl FileStore {
         let triggers = folder.join("triggers");
         durable::create_folder(&triggers).map_err(about(&triggers, "created")).map_err(StateError::Unavailable)?;
         let lock_file = folder.join("lock");
-        let lock = durable::Lock::take(&lock_file).map_err(about(&lock_file, "locked")).map_err(StateError::Unavailable)?.ok_or_else(|| {
-            let message = format!("another git-events-runner uses {}: end it, or use another folder for the state", folder.display());
-            StateError::Unavailable(message.into())
-        })?;
+        let lock =
+            durable::Lock::take(&lock_file).map_err(about(&lock_file, "locked")).map_err(StateError::Unavailable)?.ok_or_else(|| {
+                let message = format!("another git-events-runner uses {}: end it, or use another folder for the state", folder.display());
+                StateError::Unavailable(message.into())
+            })?;
         for of in [&folder, &triggers] {
             remove_temporary(of).map_err(about(of, "cleaned")).map_err(StateError::Unavailable)?;
         }

@@ -241,8 +241,8 @@ fn change() -> Change {
         instant: instant(2),
         since: instant(3),
         previous: Some(CommitId::digest_of("previous")),
-        firing: Some(instant(4)),
-        requests: BTreeSet::from(["request".parse().unwrap()]),
+        follows: Some("run-before".to_owned()),
+        owed_to: Some("request".parse().unwrap()),
     };
     Change {
         pending: pending.into_iter().map(|request| (request.id, request.request)).collect(),

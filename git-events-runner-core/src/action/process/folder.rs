@@ -1,10 +1,6 @@
 //! The folder of one run: what is in it, and what that says.
 
-use std::{
-    fs::File,
-    io,
-    path::PathBuf,
-};
+use std::{fs::File, io, path::PathBuf};
 
 use jiff::Timestamp;
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, fcntl_getlk};
@@ -162,7 +158,9 @@ impl Folder {
         let path = self.file(name);
         let Some(text) = durable::read(&path).map_err(about(&path, "read"))? else { return Ok(None) };
         let parsed = serde_json::from_slice(&text);
-        parsed.map(Some).map_err(|error| format!("{} is damaged ({error}): remove its folder, and its run is forgotten", path.display()).into())
+        parsed
+            .map(Some)
+            .map_err(|error| format!("{} is damaged ({error}): remove its folder, and its run is forgotten", path.display()).into())
     }
 
     pub fn write(&self, name: &str, content: &impl Serialize) -> Result<(), Cause> {

@@ -156,11 +156,7 @@ impl Runs {
     /// # Errors
     ///
     /// [`ActionError::Unavailable`]; the next call goes on.
-    pub async fn remove_finished(
-        &self,
-        keep: impl Fn(&ObjectRef) -> Duration + Send + 'static,
-        now: Timestamp,
-    ) -> Result<(), ActionError> {
+    pub async fn remove_finished(&self, keep: impl Fn(&ObjectRef) -> Duration + Send + 'static, now: Timestamp) -> Result<(), ActionError> {
         self.blocking(move |runs| {
             for entry in runs.entries()? {
                 let ended = runs.report(&entry)?.ending;

@@ -163,12 +163,7 @@ impl Outcome {
     }
 }
 
-async fn check_out(
-    checkout: Result<Arc<dyn Checkout>, Cause>,
-    job: &Job,
-    workdir: &Path,
-    limits: &mut Limits,
-) -> Result<(), Outcome> {
+async fn check_out(checkout: Result<Arc<dyn Checkout>, Cause>, job: &Job, workdir: &Path, limits: &mut Limits) -> Result<(), Outcome> {
     let failed = |error: &dyn std::fmt::Display| Outcome::failed(format!("its files cannot be checked out: {error}"));
     let checkout = checkout.map_err(|error| failed(&error))?;
     // There may be files of a supervisor that died.
@@ -181,12 +176,7 @@ async fn check_out(
 }
 
 /// Runs the command, keeps its output, and ends what it leaves behind.
-async fn run(
-    job: &Job,
-    inherited: impl IntoIterator<Item = (OsString, OsString)>,
-    folder: &Folder,
-    limits: &mut Limits,
-) -> Outcome {
+async fn run(job: &Job, inherited: impl IntoIterator<Item = (OsString, OsString)>, folder: &Folder, limits: &mut Limits) -> Outcome {
     let Some((program, args)) = job.argv.split_first() else { return Outcome::failed("there is no command".to_owned()) };
     let spawned = Log::create(&folder.file(OUTPUT)).and_then(|log| {
         let (reader, writer) = io::pipe()?;
