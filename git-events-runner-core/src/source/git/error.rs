@@ -21,7 +21,7 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
     let wait = retry_after(headers, Timestamp::now());
     let (reason, retry, message) = match status.as_u16() {
         401 | 403 if repository.credentials.are_none() => {
-            let message = format!("{uri} asks for credentials ({status}) and none are configured: set `authConfig`");
+            let message = format!("{uri} asks for credentials ({status}) and none are configured: set `authConfig`, or correct `repoUri`");
             (Reason::AuthenticationFailed, Retry::Backoff, message)
         }
         401 | 403 => {
