@@ -27,6 +27,9 @@ const MAX_DEPTH: usize = 2048;
 /// Files that are written before the next look at whether anybody still waits for them.
 const BATCH: usize = 500;
 
+/// The setting that names the user's own file of attributes.
+const ATTRIBUTES: &str = "core.attributesFile";
+
 /// Whether nobody waits any more for what runs on a blocking thread.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cancelled(Arc<AtomicBool>);
@@ -139,9 +142,10 @@ impl Store {
         let options = &mut RepositoryInitOptions::new();
         options.bare(true).no_reinit(true).external_template(false).mkpath(false).mkdir(true);
         let git = git2::Repository::init_opts(&folder, options).map_err(unwritable)?;
-        // Its own configuration only: what a commit is written as does not depend on whose machine this is.
+        // Its own configuration and attributes only: what a commit is written as does not depend on whose machine this is.
         let mut config = Config::new().map_err(unwritable)?;
         config.add_file(&folder.join("config"), ConfigLevel::Local, true).map_err(unwritable)?;
+        config.set_str(ATTRIBUTES, "/dev/null").map_err(unwritable)?;
         git.set_config(&config).map_err(unwritable)?;
         git.set_workdir(into, false).map_err(unwritable)?;
         Ok(Self { git, folder })
@@ -243,7 +247,8 @@ impl Store {
         }
         self.git.set_head_detached(found.id()).map_err(unwritable)?;
         self.git.remote("origin", uri).map_err(unwritable)?;
-        self.git.config().and_then(|mut config| config.set_bool("core.bare", false)).map_err(unwritable)
+        let mut config = self.git.config().map_err(unwritable)?;
+        config.set_bool("core.bare", false).and_then(|()| config.remove(ATTRIBUTES)).map_err(unwritable)
     }
 
     /// Leaves nothing but the files.
