@@ -1,5 +1,6 @@
 use std::{
     fs,
+    io::{Seek as _, Write as _},
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -38,6 +39,14 @@ impl GitRepo {
     /// Runs git in the work tree; what it prints comes back without line ends.
     pub fn git(&self, args: &[&str]) -> Result<String> {
         git(&self.work, args)
+    }
+
+    /// Runs git in the work tree with an input.
+    pub fn git_with_input(&self, args: &[&str], input: &str) -> Result<String> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(input.as_bytes())?;
+        file.rewind()?;
+        run(&self.work, args, file.into())
     }
 
     /// Commits these files, by path, on top of what a branch has, and pushes it.
@@ -116,8 +125,12 @@ fn text(path: &Path) -> Result<String> {
 
 /// Runs git in a folder, with no configuration of user or machine.
 pub(crate) fn git(folder: &Path, args: &[&str]) -> Result<String> {
+    run(folder, args, Stdio::null())
+}
+
+fn run(folder: &Path, args: &[&str], input: Stdio) -> Result<String> {
     let mut command = Command::new("git");
-    command.current_dir(folder).args(args).stdin(Stdio::null()).env_clear();
+    command.current_dir(folder).args(args).stdin(input).env_clear();
     command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     command.envs(HERMETIC).envs([("HOME", "/nonexistent"), ("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0")]);
     for who in ["AUTHOR", "COMMITTER"] {

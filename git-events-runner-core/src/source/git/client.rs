@@ -39,13 +39,13 @@ pub struct Limits {
     pub pack: u64,
     /// Bytes of a commit's files as they are written. 16 GiB: a pack may unpack to a thousand times its size.
     pub files: u64,
-    /// Number of a commit's files. 2 million: some ten times those of the largest known trees.
+    /// Number of a commit's files and folders. A million: each takes some 200 bytes of memory, and the largest public trees have half of that.
     pub file_count: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { refs: 64 << 20, pack: 4 << 30, files: 16 << 30, file_count: 2_000_000 }
+        Self { refs: 64 << 20, pack: 4 << 30, files: 16 << 30, file_count: 1_000_000 }
     }
 }
 

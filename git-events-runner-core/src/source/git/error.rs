@@ -21,7 +21,7 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
     let wait = retry_after(headers, Timestamp::now());
     let (reason, retry, message) = match status.as_u16() {
         401 | 403 if repository.credentials.are_none() => {
-            let message = format!("{uri} asks for credentials ({status}) and none are configured: set `authConfig`");
+            let message = format!("{uri} asks for credentials ({status}) and none are configured: set `authConfig`, or correct `repoUri`");
             (Reason::AuthenticationFailed, Retry::Backoff, message)
         }
         401 | 403 => {
@@ -87,6 +87,7 @@ fn in_words(why: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             "it is signed by nobody who is trusted here: give the certificate authority by `tlsConfig.caCert`".to_owned()
         }
+        CertificateError::BadSignature => "it is not signed by the authority that it names: check `tlsConfig.caCert`".to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: the server needs a new one".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet: check the clocks on both sides".to_owned()

@@ -122,27 +122,36 @@ impl<'a> Exchange<'a> {
     }
 
     /// Fetches a commit with its files and without its history.
-    pub(super) async fn fetch(&self, commit: &CommitId, mut pack: PackSender) -> Result<(), SourceError> {
+    pub(super) async fn fetch(&self, commit: &CommitId, pack: PackSender) -> Result<(), SourceError> {
         let known = match self.client.remembered(self.repository) {
             Some(known) => known,
             None => self.within_timeout(self.discover("")).await?.0,
         };
+        let fetched = self.fetch_from(&known, commit, pack).await;
+        if fetched.is_err() {
+            // What is remembered of it may be out of date: the next try asks from the beginning.
+            self.client.forget(self.repository);
+        }
+        fetched
+    }
+
+    async fn fetch_from(&self, known: &Remembered, commit: &CommitId, mut pack: PackSender) -> Result<(), SourceError> {
         if !known.capabilities.version2 && !known.capabilities.side_band {
             return Err(error::malformed(self.repository, "it is too old to send files in packets (side-band-64k)"));
         }
-        let mut response = self.within_timeout(self.post(&known, fetch::request(commit, &known.capabilities))).await?;
+        let mut response = self.within_timeout(self.post(known, fetch::request(commit, &known.capabilities))).await?;
         self.check_type(&response, RESULT)?;
         let wire = |error| error::of_wire(self.repository, error, Some(commit));
         self.enter("receiving its files");
         let (mut packets, mut fetched, mut received) = (Packets::default(), Fetched::new(&known.capabilities), 0);
         while let Some(bytes) = self.within_timeout(self.chunk(&mut response)).await? {
+            received += bytes.len() as u64;
+            if received > self.client.limits().pack {
+                return Err(error::too_large(self.repository, "more bytes of files", self.client.limits().pack));
+            }
             packets.push(&bytes);
             while let Some(packet) = packets.next().map_err(wire)? {
                 let Some(piece) = fetched.read(packet).map_err(wire)? else { continue };
-                received += piece.len() as u64;
-                if received > self.client.limits().pack {
-                    return Err(error::too_large(self.repository, "more bytes of files", self.client.limits().pack));
-                }
                 if !pack.send(piece).await {
                     // The other end knows why it stopped.
                     return Ok(());

@@ -10,7 +10,9 @@ use std::{
     },
 };
 
-use git2::{Config, ConfigLevel, ErrorCode, Indexer, ObjectType, Oid, RepositoryInitOptions, build::CheckoutBuilder};
+use git2::{
+    Config, ConfigLevel, ErrorClass, ErrorCode, IndexEntry, Indexer, ObjectType, Oid, RepositoryInitOptions, build::CheckoutBuilder,
+};
 use tokio::sync::mpsc;
 
 use super::{Limits, Repository, error};
@@ -24,6 +26,9 @@ const MAX_DEPTH: usize = 2048;
 
 /// Files that are written before the next look at whether anybody still waits for them.
 const BATCH: usize = 500;
+
+/// The setting that names the user's own file of attributes.
+const ATTRIBUTES: &str = "core.attributesFile";
 
 /// Whether nobody waits any more for what runs on a blocking thread.
 #[derive(Clone, Debug, Default)]
@@ -137,9 +142,10 @@ impl Store {
         let options = &mut RepositoryInitOptions::new();
         options.bare(true).no_reinit(true).external_template(false).mkpath(false).mkdir(true);
         let git = git2::Repository::init_opts(&folder, options).map_err(unwritable)?;
-        // Its own configuration only: what a commit is written as does not depend on whose machine this is.
+        // Its own configuration and attributes only: what a commit is written as does not depend on whose machine this is.
         let mut config = Config::new().map_err(unwritable)?;
         config.add_file(&folder.join("config"), ConfigLevel::Local, true).map_err(unwritable)?;
+        config.set_str(ATTRIBUTES, "/dev/null").map_err(unwritable)?;
         git.set_config(&config).map_err(unwritable)?;
         git.set_workdir(into, false).map_err(unwritable)?;
         Ok(Self { git, folder })
@@ -162,10 +168,7 @@ impl Store {
         loop {
             cancelled.check()?;
             match pack.0.blocking_recv() {
-                Some(Piece::Data(piece)) => indexer.write_all(&piece).map_err(|error| {
-                    let last = git2::Error::last_error(-1);
-                    if last.class() == git2::ErrorClass::Os { Failure::Write(last.message().to_owned()) } else { broken(error, last) }
-                })?,
+                Some(Piece::Data(piece)) => indexer.write_all(&piece).map_err(|_| of_indexer(git2::Error::last_error(-1)))?,
                 Some(Piece::End) => break,
                 None => return Err(Failure::Cancelled),
             }
@@ -182,14 +185,19 @@ impl Store {
         let mut index = self.git.index().map_err(Failure::Broken)?;
         index.read_tree(&tree).map_err(Failure::Broken)?;
         index.write().map_err(unwritable)?;
-        for start in (0..index.len()).step_by(BATCH) {
-            cancelled.check()?;
-            let mut options = CheckoutBuilder::new();
-            options.force().disable_pathspec_match(true).update_index(false).refresh(false);
-            for entry in (start..index.len().min(start + BATCH)).filter_map(|position| index.get(position)) {
-                options.path(entry.path);
+        // As Git does, and unlike libgit2 by itself, with the permissions that the umask leaves of these.
+        for (executable, permissions) in [(false, 0o666), (true, 0o777)] {
+            let of_this_kind = |entry: &IndexEntry| (entry.mode == 0o100_755) == executable;
+            let paths: Vec<_> = index.iter().filter(of_this_kind).map(|entry| entry.path).collect();
+            for batch in paths.chunks(BATCH) {
+                cancelled.check()?;
+                let mut options = CheckoutBuilder::new();
+                options.force().dir_perm(0o777).file_perm(permissions).disable_pathspec_match(true).update_index(false).refresh(false);
+                for path in batch {
+                    options.path(path.as_slice());
+                }
+                self.git.checkout_index(Some(&mut index), Some(&mut options)).map_err(unwritable)?;
             }
-            self.git.checkout_index(Some(&mut index), Some(&mut options)).map_err(unwritable)?;
         }
         Ok(())
     }
@@ -239,7 +247,8 @@ impl Store {
         }
         self.git.set_head_detached(found.id()).map_err(unwritable)?;
         self.git.remote("origin", uri).map_err(unwritable)?;
-        self.git.config().and_then(|mut config| config.set_bool("core.bare", false)).map_err(unwritable)
+        let mut config = self.git.config().map_err(unwritable)?;
+        config.set_bool("core.bare", false).and_then(|()| config.remove(ATTRIBUTES)).map_err(unwritable)
     }
 
     /// Leaves nothing but the files.
@@ -249,7 +258,67 @@ impl Store {
     }
 }
 
-fn broken(error: io::Error, last: git2::Error) -> Failure {
-    drop(error);
-    Failure::Broken(last)
+/// A full disk is told from a pack that is none.
+fn of_indexer(error: git2::Error) -> Failure {
+    if error.class() == ErrorClass::Os { unwritable(error) } else { Failure::Broken(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn blocking_work_is_told_when_nobody_waits_for_it_any_more() {
+        let (started, has_started) = tokio::sync::oneshot::channel();
+        let (ended, has_ended) = channel();
+        let work = blocking(move |cancelled| {
+            started.send(()).unwrap();
+            while cancelled.check().is_ok() {
+                std::thread::yield_now();
+            }
+            ended.send(()).unwrap();
+        });
+        tokio::select! {
+            () = work => panic!("it does not end by itself"),
+            started = has_started => started.unwrap(),
+        }
+        has_ended.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_blocking_work_is_passed_on() {
+        let task = tokio::spawn(blocking(|_| panic!("oh")));
+        assert!(task.await.unwrap_err().is_panic());
+    }
+
+    #[test]
+    fn a_cancelled_checkout_writes_nothing() {
+        let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let git = git2::Repository::init_bare(from.path()).unwrap();
+        let mut tree = git.treebuilder(None).unwrap();
+        tree.insert("a", git.blob(b"1").unwrap(), 0o100_644).unwrap();
+        let tree = git.find_tree(tree.write().unwrap()).unwrap();
+        let who = git2::Signature::new("Tester", "tester@example.com", &git2::Time::new(0, 0)).unwrap();
+        let commit = git.commit(None, &who, &who, "a commit", &tree, &[]).unwrap().to_string().parse().unwrap();
+
+        let store = Store::create(into.path()).unwrap();
+        store.borrow_objects(&from.path().join("objects")).unwrap();
+        let cancelled = Cancelled(Arc::new(AtomicBool::new(true)));
+        assert!(matches!(store.check_out(&commit, &Limits::default(), &cancelled), Err(Failure::Cancelled)));
+        assert!(!into.path().join("a").exists());
+        store.check_out(&commit, &Limits::default(), &Cancelled::default()).unwrap();
+        assert_eq!(fs::read(into.path().join("a")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn a_pack_that_is_dropped_before_its_end_is_thrown_away() {
+        let into = tempfile::tempdir().unwrap();
+        let store = Store::create(into.path()).unwrap();
+        let (sender, receiver) = super::channel();
+        drop(sender);
+        assert!(matches!(store.receive(receiver, &Cancelled::default()), Err(Failure::Cancelled)));
+        assert_eq!(fs::read_dir(into.path().join(".git/objects/pack")).unwrap().count(), 0);
+    }
 }

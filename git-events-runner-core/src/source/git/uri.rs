@@ -62,7 +62,8 @@ impl RepoUri {
         if text.contains("://") || split_scp(text).is_some() {
             return Self::parse(text);
         }
-        Ok(Self(Place::Local(folder.join(text))))
+        // By its components, so that `.` adds nothing.
+        Ok(Self(Place::Local(folder.join(text).components().collect())))
     }
 
     /// The folder of a repository on disk.
@@ -234,7 +235,8 @@ mod tests {
         let local = |text| RepoUri::parse_with_local(text, Path::new("/base")).map(|uri| uri.local_path().map(Path::to_owned));
         assert_eq!(local("/srv/a"), Ok(Some("/srv/a".into())));
         assert_eq!(local("a b"), Ok(Some("/base/a b".into())));
-        assert_eq!(local("./a:b"), Ok(Some("/base/./a:b".into())));
+        assert_eq!(local("./a:b"), Ok(Some("/base/a:b".into())));
+        assert_eq!(local("."), Ok(Some("/base".into())));
         assert_eq!(local("file:///srv/a%20b"), Ok(Some("/srv/a b".into())));
         assert_eq!(local("FILE:///srv/a"), Ok(Some("/srv/a".into())));
         assert_eq!(local("https://example.com/a"), Ok(None));
