@@ -6,8 +6,8 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::{
-    ActionError, Catalog, CatalogError, CommitId, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, Since, SourceError,
-    SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
+    ActionError, Catalog, CatalogError, CommitId, ObjectRef, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, Since,
+    SourceError, SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
 };
 
 mod decide;
@@ -188,8 +188,8 @@ pub async fn evaluate(
     }
     let due = trigger.due(&loaded.state, memory.since, now);
     let causes = decide::causes(plan, &loaded.state, &due, &memory.due_again(now));
-    let looked_at = causes.keys().filter(|name| !memory.is_blocked(name, now));
-    let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at).await;
+    let looked_at = plan.sources.iter().filter(|source| causes.contains_key(&source.name) && !memory.is_blocked(&source.name, now));
+    let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at.collect()).await;
 
     let mut work = Work::new(id, plan, &loaded.state, catalog, now);
     for source in &plan.sources {
@@ -227,24 +227,32 @@ async fn observe(
     plan: &Plan,
     catalog: &dyn Catalog,
     states: &BTreeMap<String, SourceState>,
-    names: impl Iterator<Item = &String>,
+    sources: Vec<&ObjectRef>,
 ) -> BTreeMap<String, Result<Seen, Failure>> {
-    let looks = names.filter_map(|name| plan.source(name)).map(|source| async move {
-        let look = async {
-            let found = catalog.source(id, source).await?;
-            let now = found.observe(&plan.watch).await?;
-            let state = states.get(&source.name);
-            let last_files = match state.and_then(|state| state.commit) {
-                // The digest that is kept says nothing about today's patterns: see what the last commit has by these.
-                Some(last) if state.is_some_and(|state| decide::patterns_changed(state, &now)) => {
-                    let watch = Watch { reference: Reference::Commit(last), files: plan.watch.files.clone() };
-                    found.observe(&watch).await?.files
-                }
-                _ => state.and_then(|state| state.files.clone()),
-            };
-            Ok(Seen { now, last_files })
-        };
-        (source.name.clone(), look.await)
-    });
+    // Not one lazy iterator: its closures would keep this future from being Send.
+    let looks: Vec<_> = sources.into_iter().map(|source| look(id, plan, catalog, states.get(&source.name), source)).collect();
     stream::iter(looks).buffer_unordered(PARALLEL).collect().await
+}
+
+async fn look(
+    id: &TriggerId,
+    plan: &Plan,
+    catalog: &dyn Catalog,
+    state: Option<&SourceState>,
+    source: &ObjectRef,
+) -> (String, Result<Seen, Failure>) {
+    let look = async {
+        let found = catalog.source(id, source).await?;
+        let now = found.observe(&plan.watch).await?;
+        let last_files = match state.and_then(|state| state.commit) {
+            // The digest that is kept says nothing about today's patterns: see what the last commit has by these.
+            Some(last) if state.is_some_and(|state| decide::patterns_changed(state, &now)) => {
+                let watch = Watch { reference: Reference::Commit(last), files: plan.watch.files.clone() };
+                found.observe(&watch).await?.files
+            }
+            _ => state.and_then(|state| state.files.clone()),
+        };
+        Ok(Seen { now, last_files })
+    };
+    (source.name.clone(), look.await)
 }

@@ -5,7 +5,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts to log what `level` says: a level, or tracing's directives.
 pub fn start(json: bool, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("--log-level: `{level}` is neither a level nor a list of directives"))?;
+    let filter =
+        EnvFilter::try_new(level).with_context(|| format!("--log-level: `{level}` is neither a level nor a list of directives"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     if json {
         log.json().init();

@@ -163,7 +163,9 @@ impl Manifests {
     ///
     /// What is missing, as text.
     pub fn secret_value(&self, namespace: &str, secret: &str, key: &str) -> Result<String, String> {
-        values::find(&self.content.secrets, "Secret", namespace, secret)?.text(key).map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        values::find(&self.content.secrets, "Secret", namespace, secret)?
+            .text(key)
+            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
     }
 
     fn git_source(&self, namespace: &str, id: &ObjectRef) -> Result<GitSource, CatalogError> {
@@ -254,7 +256,8 @@ impl Origins for Manifests {
         let source_uri = self.repository(namespace, &run.key.source).map_err(invalid)?.uri.to_string();
         let overridden = self.overridden(namespace, action).await?;
         let source = overridden.as_ref().map_or(&run.key.source, |(id, _)| id).clone();
-        let repository = Repository { checkout_timeout: self.deadline(&action.job), ..self.repository(namespace, &source).map_err(invalid)? };
+        let repository =
+            Repository { checkout_timeout: self.deadline(&action.job), ..self.repository(namespace, &source).map_err(invalid)? };
         let checkout = CheckoutOf { source, repository, keep_git_folder: action.job.preserve_git_folder };
         let checkout = serde_json::to_value(checkout).map_err(|error| ActionError::Unavailable(error.into()))?;
         Ok(Origin { checkout, source_uri, overridden })

@@ -213,9 +213,7 @@ impl CheckedSource {
             }),
         };
         Ok(SourceState {
-            reference: reference
-                .map_err(|error: InvalidReference| ("reference", error.to_string()))?
-                .unwrap_or_else(|| watched.clone()),
+            reference: reference.map_err(|error: InvalidReference| ("reference", error.to_string()))?.unwrap_or_else(|| watched.clone()),
             commit: commit("commitHash", &self.commit_hash)?,
             files,
             previous: commit("previousCommit", &self.previous_commit)?,

@@ -105,9 +105,8 @@ impl Driver {
     pub async fn evaluate_once(&self, mut triggers: Vec<Driven>) {
         let mut due: Vec<_> = triggers.iter_mut().collect();
         while !due.is_empty() {
-            let evaluations = due.into_iter().map(|driven| async {
-                while self.evaluate(driven).await.is_some_and(|next| next <= Timestamp::now()) {}
-            });
+            let evaluations =
+                due.into_iter().map(|driven| async { while self.evaluate(driven).await.is_some_and(|next| next <= Timestamp::now()) {} });
             futures_util::future::join_all(evaluations).await;
             let mut followed = self.0.followed.subscribe();
             let before = followed.borrow_and_update().len();

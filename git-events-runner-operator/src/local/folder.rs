@@ -20,7 +20,8 @@ pub enum Object {
 
 pub fn read(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Object)>> {
     let mut objects = vec![];
-    let mut files: Vec<_> = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?.map(|f| f.map(|f| f.path())).collect::<Result<_, _>>()?;
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).with_context(|| folder.display().to_string())?.map(|f| f.map(|f| f.path())).collect::<Result<_, _>>()?;
     files.sort();
     for file in files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "yaml" || e == "yml")) {
         let text = std::fs::read_to_string(&file)?;
