@@ -2,8 +2,10 @@
 
 mod git_repo;
 mod git_server;
+mod local_mode;
 mod wait;
 
 pub use git_repo::GitRepo;
 pub use git_server::{Auth, GitServer, LoggedRequest, Options};
+pub use local_mode::{Answer, LocalMode, free_port, send};
 pub use wait::wait_for;
