@@ -14,6 +14,8 @@ mod source;
 mod state;
 mod store;
 mod trigger;
+#[cfg(feature = "manifests")]
+pub mod validate;
 
 pub use action::*;
 pub use catalog::*;

@@ -1,1 +1,3 @@
 //! Real servers for the tests of git-events-runner.
+
+pub mod cluster;

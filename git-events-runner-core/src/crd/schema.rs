@@ -72,6 +72,19 @@ pub fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// What was watched. It is not checked again here: rules in the values of a map would cost more than the API server grants.
+pub fn watched(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "nullable": true,
+        "properties": {
+            "branch": { "description": "Name of the branch.", "type": "string" },
+            "tag": { "description": "Name of the tag.", "type": "string" },
+            "commit": { "description": "Id of the commit.", "type": "string" },
+        },
+    })
+}
+
 /// Requests that are accepted and not yet acted on.
 pub fn pending(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -207,18 +207,6 @@ impl GitReference {
     }
 }
 
-impl From<&Reference> for GitReference {
-    fn from(reference: &Reference) -> Self {
-        let mut given = Self::default();
-        match reference {
-            Reference::Branch(name) => given.branch = Some(name.clone()),
-            Reference::Tag(name) => given.tag = Some(name.clone()),
-            Reference::Commit(id) => given.commit = Some(id.to_string()),
-        }
-        given
-    }
-}
-
 /// What is started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
