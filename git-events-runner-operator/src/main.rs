@@ -6,11 +6,15 @@ use clap::Parser;
 
 mod args;
 mod crds;
+mod validate;
 
 fn main() -> ExitCode {
     let done = match args::Cli::parse().command {
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
-        args::Command::Local(_) | args::Command::Validate(_) | args::Command::Supervise(_) => Ok(ExitCode::FAILURE),
+        args::Command::Validate(args::Validate { files }) => {
+            validate::run(&files).map(|sound| if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        args::Command::Local(_) | args::Command::Supervise(_) => Ok(ExitCode::FAILURE),
     };
     done.unwrap_or_else(|error| {
         eprintln!("git-events-runner: {error:#}");

@@ -236,7 +236,10 @@ pub struct SshConfig {
 #[schemars(inline)]
 pub struct Proxy {
     /// Address of the proxy: http://, https:// or socks5://, host, and port. At most 2048 characters, no user and no password.
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(https?|socks5)://([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"))]
+    #[schemars(
+        length(min = 1, max = 2048),
+        regex(pattern = r"^(https?|socks5)://([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$")
+    )]
     pub url: String,
     /// A Secret whose keys username and password open the proxy. Default: it asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

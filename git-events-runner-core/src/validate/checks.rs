@@ -10,9 +10,8 @@ use serde_json::Value;
 use super::{Object, schema::Wrong, yaml::Node};
 use crate::crd::{self, Duration, Repository, RuntimeConfig};
 
-static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok()
-});
+static NAME: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
 static LABEL_NAME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$").ok());
 
 fn is(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {

@@ -105,12 +105,7 @@ impl Kind {
     }
 }
 
-fn custom<T: CustomResourceExt>(
-    name: &'static str,
-    namespaced: bool,
-    mode: Mode,
-    parse: fn(Value) -> serde_json::Result<Object>,
-) -> Kind {
+fn custom<T: CustomResourceExt>(name: &'static str, namespaced: bool, mode: Mode, parse: fn(Value) -> serde_json::Result<Object>) -> Kind {
     let definition = serde_json::to_value(T::crd()).unwrap_or_default();
     let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     schema["properties"]["apiVersion"] = json!({ "type": "string" });

@@ -210,7 +210,11 @@ fn described(value: &Yaml) -> &'static str {
 /// What somebody may have meant.
 fn closest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |known: &str| strsim::osa_distance(&written.to_lowercase(), &known.to_lowercase());
-    known.map(|known| (distance(known), known)).filter(|(distance, known)| *distance <= known.len().div_ceil(3)).min().map(|(_, known)| known)
+    known
+        .map(|known| (distance(known), known))
+        .filter(|(distance, known)| *distance <= known.len().div_ceil(3))
+        .min()
+        .map(|(_, known)| known)
 }
 
 fn did_you_mean(close: Option<&str>) -> String {
