@@ -14,6 +14,9 @@ mod source;
 mod status;
 mod trigger;
 
+#[cfg(test)]
+mod tests;
+
 pub use action::*;
 pub use common::*;
 pub use config::*;

@@ -14,6 +14,9 @@ mod yaml;
 use kinds::Kinds;
 use yaml::{Node, Place};
 
+#[cfg(test)]
+mod tests;
+
 /// The most that is read of one file, in bytes. (An API server takes no object that is larger than this.)
 pub const MAX_FILE: usize = 3 * 1024 * 1024;
 

@@ -1,9 +1,14 @@
 //! The kinds that are read, and how each is checked.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::cell::OnceCell;
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::CustomResourceExt;
-use kube_cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
+use kube_cel::{CompiledSchema, ErrorKind, ValidationErrors, Validator, compile_schema};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -19,7 +24,8 @@ use crate::{ObjectRef, crd};
 const LOCAL: &str = r"self.startsWith('file:///') || (!self.contains(':') && self.matches('^[^-\\x00-\\x1f\\x7f][^\\x00-\\x1f\\x7f]*$'))";
 
 pub struct Kinds {
-    kinds: Vec<Kind>,
+    mode: Mode,
+    kinds: [Kind; 8],
     rules: Validator,
 }
 
@@ -27,30 +33,25 @@ pub struct Kind {
     pub name: &'static str,
     pub namespaced: bool,
     api_version: &'static str,
-    schema: Value,
-    compiled: CompiledSchema,
-    parse: fn(Value) -> serde_json::Result<Object>,
+    make_schema: fn(Mode) -> Value,
+    /// Made when it is first used: to make all of them takes a while.
+    schema: OnceCell<(Value, CompiledSchema)>,
+    parse: Parse,
 }
 
 impl Kinds {
     pub fn new(mode: Mode) -> Self {
-        let mut kinds = vec![
-            custom::<crd::GitRepo>("GitRepo", true, mode, |value| parse(value, Object::GitRepo)),
-            custom::<crd::ClusterGitRepo>("ClusterGitRepo", false, mode, |value| parse(value, Object::ClusterGitRepo)),
-            custom::<crd::ScheduleTrigger>("ScheduleTrigger", true, mode, |value| parse(value, Object::ScheduleTrigger)),
-            custom::<crd::WebhookTrigger>("WebhookTrigger", true, mode, |value| parse(value, Object::WebhookTrigger)),
-            custom::<crd::Action>("Action", true, mode, |value| parse(value, Object::Action)),
-            custom::<crd::ClusterAction>("ClusterAction", false, mode, |value| parse(value, Object::ClusterAction)),
+        let kinds = [
+            custom("GitRepo", true, definition::<crd::GitRepo>, |value| parse(value, Object::GitRepo)),
+            custom("ClusterGitRepo", false, definition::<crd::ClusterGitRepo>, |value| parse(value, Object::ClusterGitRepo)),
+            custom("ScheduleTrigger", true, definition::<crd::ScheduleTrigger>, |value| parse(value, Object::ScheduleTrigger)),
+            custom("WebhookTrigger", true, definition::<crd::WebhookTrigger>, |value| parse(value, Object::WebhookTrigger)),
+            custom("Action", true, definition::<crd::Action>, |value| parse(value, Object::Action)),
+            custom("ClusterAction", false, definition::<crd::ClusterAction>, |value| parse(value, Object::ClusterAction)),
+            core("Secret", |_| inlined::<Secret>(), secret),
+            core("ConfigMap", |_| inlined::<ConfigMap>(), |value| parse(value, Object::ConfigMap)),
         ];
-        kinds.push(kind("Secret", true, "v1", inlined::<Secret>(), |value| {
-            let mut secret: Secret = serde_json::from_value(value)?;
-            let texts = secret.string_data.clone().unwrap_or_default();
-            let bytes = texts.into_iter().map(|(key, text)| (key, k8s_openapi::ByteString(text.into_bytes())));
-            secret.data.get_or_insert_default().extend(bytes);
-            Ok(Object::Secret(Box::new(secret)))
-        }));
-        kinds.push(kind("ConfigMap", true, "v1", inlined::<ConfigMap>(), |value| parse(value, Object::ConfigMap)));
-        Self { kinds, rules: Validator::new() }
+        Self { mode, kinds, rules: Validator::new() }
     }
 
     /// The kind of an object; otherwise which field is wrong, and why.
@@ -70,8 +71,15 @@ impl Kinds {
 impl Kind {
     /// The object, if nothing is wrong with it, and what is wrong with it otherwise.
     pub fn read(&self, kinds: &Kinds, root: &Node, id: &ObjectRef) -> (Option<Object>, Vec<Wrong>) {
-        let (mut value, mut wrong) = schema::walk(&self.schema, root);
-        self.check_rules(kinds, root, &value, &mut wrong);
+        let (schema, compiled) = self.schema.get_or_init(|| {
+            let schema = (self.make_schema)(kinds.mode);
+            let compiled = compile_schema(&schema);
+            (schema, compiled)
+        });
+        let (mut value, mut wrong) = schema::walk(schema, root);
+        if let Err(errors) = kinds.rules.validate_compiled(compiled, &value, None) {
+            add_errors_of_rules(errors, root, &mut wrong);
+        }
         checks::metadata(self.namespaced, root, &value, &mut wrong);
         if wrong.is_empty() {
             if let Some(namespace) = &id.namespace {
@@ -89,23 +97,32 @@ impl Kind {
         wrong.sort_by_key(|wrong| (wrong.place.line, wrong.place.column));
         (None, wrong)
     }
+}
 
-    /// The rules of the schema that span fields. What they would say of a field that is wrong already is left out.
-    fn check_rules(&self, kinds: &Kinds, root: &Node, value: &Value, wrong: &mut Vec<Wrong>) {
-        let Err(errors) = kinds.rules.validate_compiled(&self.compiled, value, None) else { return };
-        let shape_is_wrong = !wrong.is_empty();
-        for error in errors {
-            let field = error.field_path.clone();
-            let known = |wrong: &&Wrong| field.starts_with(&wrong.field) || wrong.field.starts_with(&field);
-            if shape_is_wrong && (error.kind != ErrorKind::ValidationFailure || wrong.iter().any(|wrong| known(&wrong))) {
-                continue;
-            }
+/// What the rules of a schema find. What they say of a field that has not the shape of the schema is left out.
+fn add_errors_of_rules(errors: ValidationErrors, root: &Node, wrong: &mut Vec<Wrong>) {
+    let shape = wrong.len();
+    for error in errors {
+        let field = error.field_path;
+        let within_wrong = wrong[..shape].iter().any(|wrong| field.starts_with(&wrong.field));
+        if !within_wrong && (shape == 0 || error.kind == ErrorKind::ValidationFailure) {
             wrong.push(Wrong { place: root.place_of(&field), field, message: error.message });
         }
     }
 }
 
-fn custom<T: CustomResourceExt>(name: &'static str, namespaced: bool, mode: Mode, parse: fn(Value) -> serde_json::Result<Object>) -> Kind {
+type Parse = fn(Value) -> serde_json::Result<Object>;
+
+fn custom(name: &'static str, namespaced: bool, make_schema: fn(Mode) -> Value, parse: Parse) -> Kind {
+    Kind { name, namespaced, api_version: "git-events-runner.rs/v1alpha1", make_schema, schema: OnceCell::new(), parse }
+}
+
+fn core(name: &'static str, make_schema: fn(Mode) -> Value, parse: Parse) -> Kind {
+    Kind { name, namespaced: true, api_version: "v1", make_schema, schema: OnceCell::new(), parse }
+}
+
+/// The schema of one of our kinds, with that of its metadata.
+fn definition<T: CustomResourceExt>(mode: Mode) -> Value {
     let definition = serde_json::to_value(T::crd()).unwrap_or_default();
     let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     schema["properties"]["apiVersion"] = json!({ "type": "string" });
@@ -118,18 +135,7 @@ fn custom<T: CustomResourceExt>(name: &'static str, namespaced: bool, mode: Mode
             form["message"] = "must be a path, file:///path, an https://, http://, ssh:// or git:// URI, or git@host:path".into();
         }
     }
-    kind(name, namespaced, "git-events-runner.rs/v1alpha1", schema, parse)
-}
-
-fn kind(
-    name: &'static str,
-    namespaced: bool,
-    api_version: &'static str,
-    schema: Value,
-    parse: fn(Value) -> serde_json::Result<Object>,
-) -> Kind {
-    let compiled = compile_schema(&schema);
-    Kind { name, namespaced, api_version, schema, compiled, parse }
+    schema
 }
 
 /// The schema of one of Kubernetes' own types.
@@ -140,4 +146,12 @@ fn inlined<T: JsonSchema>() -> Value {
 
 fn parse<T: DeserializeOwned>(value: Value, object: fn(Box<T>) -> Object) -> serde_json::Result<Object> {
     serde_json::from_value(value).map(Box::new).map(object)
+}
+
+fn secret(value: Value) -> serde_json::Result<Object> {
+    let mut secret: Secret = serde_json::from_value(value)?;
+    let texts = secret.string_data.clone().unwrap_or_default();
+    let bytes = texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
+    secret.data.get_or_insert_default().extend(bytes);
+    Ok(Object::Secret(Box::new(secret)))
 }

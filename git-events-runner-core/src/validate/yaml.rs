@@ -12,6 +12,9 @@ use super::MAX_FILE;
 /// How deep documents may be nested.
 const MAX_DEPTH: usize = 64;
 
+/// How many values a file may have, and how many of them by way of aliases.
+const MAX_VALUES: usize = 100_000;
+
 /// A place in a file, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -116,10 +119,11 @@ pub fn documents(text: &str) -> Vec<Result<Node, Malformed>> {
         let message = format!("the file is larger than {MAX_FILE} bytes");
         return vec![Err(Malformed { place: Place { line: 1, column: 1 }, message })];
     }
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
+    let mut options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_VALUES },
         with_snippet: false,
     };
+    options.alias_limits.max_total_replayed_events = MAX_VALUES;
     let mut bytes = text.as_bytes();
     let read = serde_saphyr::read_with_options::<_, Node>(&mut bytes, options);
     let malformed = |error: serde_saphyr::Error| Malformed {
