@@ -15,6 +15,9 @@ mod source;
 mod status;
 mod trigger;
 
+#[cfg(test)]
+mod tests;
+
 pub use action::*;
 pub use common::*;
 pub use config::*;

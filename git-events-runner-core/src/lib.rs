@@ -19,6 +19,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trigger;
+#[cfg(feature = "manifests")]
+pub mod validate;
 
 pub use action::*;
 pub use catalog::*;

@@ -11,7 +11,8 @@ pub fn run() -> anyhow::Result<()> {
     for crd in crd::all() {
         // By way of a JSON value, whose keys are in order.
         let crd = serde_json::to_value(&crd).context("a definition is no JSON")?;
-        let yaml = serde_saphyr::to_string(&crd).context("a definition is no YAML")?;
+        let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+        let yaml = serde_saphyr::to_string_with_options(&crd, options).context("a definition is no YAML")?;
         write!(stdout, "---\n{yaml}").context("cannot print the definitions")?;
     }
     Ok(())

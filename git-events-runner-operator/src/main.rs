@@ -10,6 +10,7 @@ mod http;
 mod local;
 mod log;
 mod supervise;
+mod validate;
 mod webhook;
 
 fn main() -> ExitCode {
@@ -17,7 +18,9 @@ fn main() -> ExitCode {
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         args::Command::Local(args) => local::run(args),
         args::Command::Supervise(args) => supervise::run(args).map(|()| ExitCode::SUCCESS),
-        args::Command::Validate(_) => Ok(ExitCode::FAILURE),
+        args::Command::Validate(args::Validate { files }) => {
+            validate::run(&files).map(|sound| if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     };
     done.unwrap_or_else(|error| {
         eprintln!("git-events-runner: {error:#}");

@@ -1,5 +1,6 @@
 //! Real servers for the tests of git-events-runner.
 
+pub mod cluster;
 mod git_repo;
 mod git_server;
 mod local_mode;

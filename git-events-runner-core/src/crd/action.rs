@@ -34,6 +34,7 @@ use super::{GitReference, SourceKind, schema};
 pub struct ActionSpec {
     /// The Job. Every field is optional.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub action_job: ActionJob,
     /// What the Job checks out in place of the source that fired. Default: the source that fired, at the commit that was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +61,7 @@ pub struct ActionSpec {
 pub struct ClusterActionSpec {
     /// The Job. Every field is optional.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub action_job: ActionJob,
     /// What the Job checks out in place of the source that fired: a ClusterGitRepo. Default: the source that fired, at the commit that was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -48,13 +48,13 @@ impl JsonSchema for Duration {
         json_schema!({
             "type": "string",
             "maxLength": 64,
-            "pattern": format!(r"^ *([0-9]{{1,9}} *({LONG}) *|[0-9]{{1,15}} *({SHORT}) *)+$"),
+            // Parts of less than a second count only together with a longer one, or from a thousand milliseconds up.
             "x-kubernetes-validations": [{
-                // Parts of less than a second count only together with a longer one, or from a thousand milliseconds up.
-                "rule": format!("self.matches('(^|[^0-9])0*[1-9][0-9]* *({LONG})( |[0-9]|$)') || \
+                "rule": format!("self.matches('^ *([0-9]{{1,9}} *({LONG}) *|[0-9]{{1,15}} *({SHORT}) *)+$') && \
+                                 (self.matches('(^|[^0-9])0*[1-9][0-9]* *({LONG})( |[0-9]|$)') || \
                                  self.matches('[1-9][0-9]{{3,}} *(millis|msec|ms)') || self.matches('[1-9][0-9]{{6,}} *(usec|us)') || \
-                                 self.matches('[1-9][0-9]{{9,}} *(nanos|nsec|ns)')"),
-                "message": "must be at least 1s",
+                                 self.matches('[1-9][0-9]{{9,}} *(nanos|nsec|ns)'))"),
+                "message": "must be a duration of at least 1s, such as 30s, 5m or 1h 30m",
             }],
         })
     }

@@ -24,6 +24,9 @@ pub const REPO_URI: &str = concat!(
 /// Credentials do not belong into a URI, but for the user of ssh, who is part of the address.
 pub const NO_CREDENTIALS: &str = "!self.matches('^(https?|git)://[^/]*@') && !self.matches('^ssh://[^/@]*:[^/]*@')";
 
+/// What looks like a pattern of cron.
+pub const CRON: &str = "self.matches('^(TZ=[A-Za-z0-9_+/-]+ +)?(@[a-z]+|[-0-9A-Za-z*?,/#]+( +[-0-9A-Za-z*?,/#]+){4,6}) *$')";
+
 /// What a branch or tag may be called: Git's own rules, and a short name.
 pub const REF_NAME: &str = concat!(
     r"self.matches('^[^-/.\\x00-\\x20\\x7f~^:?*\\[\\\\][^\\x00-\\x20\\x7f~^:?*\\[\\\\]*$') && ",
@@ -68,6 +71,19 @@ pub fn namespace_selector(_: &mut SchemaGenerator) -> Schema {
                     }],
                 },
             },
+        },
+    })
+}
+
+/// What was watched. It is not checked again here: rules in the values of a map would cost more than the API server grants.
+pub fn watched(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "nullable": true,
+        "properties": {
+            "branch": { "description": "Name of the branch.", "type": "string" },
+            "tag": { "description": "Name of the tag.", "type": "string" },
+            "commit": { "description": "Id of the commit.", "type": "string" },
         },
     })
 }

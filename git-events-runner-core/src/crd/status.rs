@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{GitReference, InvalidReference, schema};
+use super::schema;
 use crate::{
     FilesDigest, LastRun, NotACommitId, PendingRequest, Reference, RequestId, RunRef, RunResult, SourceState, TriggerState, WaitingRun,
 };
@@ -86,7 +86,8 @@ pub struct CheckedSource {
     pub changed: Option<String>,
     /// What was watched.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<GitReference>,
+    #[schemars(schema_with = "schema::watched")]
+    pub reference: Option<Reference>,
     /// The commit that was acted on before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_commit: Option<String>,
@@ -202,7 +203,6 @@ impl CheckedSource {
         let time = |field, time: &Option<String>| {
             time.as_ref().map(|time| time.parse()).transpose().map_err(|error: jiff::Error| (field, error.to_string()))
         };
-        let reference = self.reference.as_ref().map(GitReference::reference).transpose();
         let files = self.pattern_hash.clone().map(|patterns| FilesDigest { patterns, files: self.file_hash.clone() });
         let last_run = match &self.last_job {
             None => None,
@@ -213,7 +213,7 @@ impl CheckedSource {
             }),
         };
         Ok(SourceState {
-            reference: reference.map_err(|error: InvalidReference| ("reference", error.to_string()))?.unwrap_or_else(|| watched.clone()),
+            reference: self.reference.as_ref().unwrap_or(watched).clone(),
             commit: commit("commitHash", &self.commit_hash)?,
             files,
             previous: commit("previousCommit", &self.previous_commit)?,
@@ -231,7 +231,7 @@ impl From<&SourceState> for CheckedSource {
             file_hash: state.files.as_ref().and_then(|files| files.files.clone()),
             pattern_hash: state.files.as_ref().map(|files| files.patterns.clone()),
             changed: None,
-            reference: Some(GitReference::from(&state.reference)),
+            reference: Some(state.reference.clone()),
             previous_commit: state.previous.map(|id| id.to_string()),
             sequence: i64::try_from(state.sequence).unwrap_or(i64::MAX),
             last_firing: state.last_firing.map(|time| time.to_string()),

@@ -207,18 +207,6 @@ impl GitReference {
     }
 }
 
-impl From<&Reference> for GitReference {
-    fn from(reference: &Reference) -> Self {
-        let mut given = Self::default();
-        match reference {
-            Reference::Branch(name) => given.branch = Some(name.clone()),
-            Reference::Tag(name) => given.tag = Some(name.clone()),
-            Reference::Commit(id) => given.commit = Some(id.to_string()),
-        }
-        given
-    }
-}
-
 /// What is started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -270,10 +258,8 @@ pub struct Schedule {
     /// names, L, W, #, ?, steps such as 10/5, and @yearly, @monthly, @weekly, @daily and @hourly. Day of month and day of week are
     /// alternatives. `TZ=Area/City ` before it sets the time zone, as timeZone does. At most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 256),
-        regex(pattern = r"^(TZ=[A-Za-z0-9_+/-]+ +)?(@[a-z]+|[-0-9A-Za-z*?,/#]+( +[-0-9A-Za-z*?,/#]+){4,6}) *$")
-    )]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new(schema::CRON).message("must be a pattern of cron with 5, 6 or 7 fields, or such as @hourly"))]
     pub cron: Option<String>,
     /// Time zone of cron, by its IANA name such as `Europe/Kyiv`. Not together with TZ= in cron. Default: UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]

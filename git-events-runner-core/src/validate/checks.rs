@@ -1,0 +1,118 @@
+//! What no schema of a kind says: the API server's rules for metadata, and the controllers' own for one object.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use regex::Regex;
+use serde_json::Value;
+
+use super::{Object, schema::Wrong, yaml::Node};
+use crate::crd::{self, Duration, Repository, RuntimeConfig};
+
+static NAME: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
+static LABEL_NAME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$").ok());
+
+fn is(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
+    pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
+}
+
+/// Collects what is wrong with one object.
+struct Found<'a> {
+    root: &'a Node,
+    wrong: &'a mut Vec<Wrong>,
+}
+
+impl Found<'_> {
+    fn wrong(&mut self, field: &str, message: impl ToString) {
+        self.wrong.push(Wrong { place: self.root.place_of(field), field: field.to_owned(), message: message.to_string() });
+    }
+}
+
+/// Names, labels and annotations.
+pub fn metadata(namespaced: bool, root: &Node, object: &Value, wrong: &mut Vec<Wrong>) {
+    let (metadata, mut found) = (&object["metadata"], Found { root, wrong });
+    if let Some(name) = metadata["name"].as_str().filter(|name| name.len() > 253 || !is(&NAME, name)) {
+        let _ = name;
+        found.wrong("metadata.name", "must be at most 253 lower case letters, digits, `-` and `.`, with a letter or digit at both ends");
+    }
+    if let Some(namespace) = metadata["namespace"].as_str() {
+        if !namespaced {
+            found.wrong("metadata.namespace", "must not be there: this kind belongs to no namespace");
+        } else if namespace.len() > 63 || namespace.contains('.') || !is(&NAME, namespace) {
+            found.wrong("metadata.namespace", "must be at most 63 lower case letters, digits and `-`, with a letter or digit at both ends");
+        }
+    }
+    for part in ["labels", "annotations"] {
+        for (key, value) in metadata[part].as_object().into_iter().flatten() {
+            let field = format!("metadata.{part}");
+            let (prefix, name) = key.rsplit_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
+            let is_key = prefix.is_none_or(|prefix| prefix.len() <= 253 && is(&NAME, prefix)) && name.len() <= 63 && is(&LABEL_NAME, name);
+            if !is_key {
+                found.wrong(&field, format!("`{}` is no name of a label or annotation", key.escape_debug()));
+            }
+            let value = value.as_str().unwrap_or_default();
+            if part == "labels" && !value.is_empty() && (value.len() > 63 || !is(&LABEL_NAME, value)) {
+                found.wrong(&field, format!("the value of {key} must be at most 63 letters, digits, `-`, `_` and `.`"));
+            }
+        }
+    }
+}
+
+/// What the controllers check of one object.
+pub fn object(object: &Object, root: &Node, wrong: &mut Vec<Wrong>) {
+    let mut found = Found { root, wrong };
+    match object {
+        Object::GitRepo(repo) => {
+            repository(&repo.spec.repository, &mut found);
+            let own = repo.namespace();
+            for (path, secret) in repo.spec.repository.secrets() {
+                if secret.namespace.is_some() && secret.namespace != own {
+                    found.wrong(&format!("spec.{path}.namespace"), "a GitRepo reads Secrets of its own namespace only");
+                }
+            }
+        }
+        Object::ClusterGitRepo(repo) => repository(&repo.spec.repository, &mut found),
+        Object::ScheduleTrigger(trigger) => {
+            duration("spec.schedule.interval", trigger.spec.schedule.interval.as_ref(), &mut found);
+            duration("spec.schedule.jitter", trigger.spec.schedule.jitter.as_ref(), &mut found);
+        }
+        Object::WebhookTrigger(trigger) => {
+            duration("spec.webhook.recheckInterval", trigger.spec.webhook.recheck_interval.as_ref(), &mut found);
+        }
+        Object::ConfigMap(map) => config(map, &mut found),
+        Object::Secret(secret) => keys("data", secret.data.as_ref(), &mut found),
+        Object::Action(_) | Object::ClusterAction(_) => {}
+    }
+}
+
+fn repository(repository: &Repository, found: &mut Found<'_>) {
+    duration("spec.timeout", Some(&repository.timeout), found);
+}
+
+fn duration(field: &str, duration: Option<&Duration>, found: &mut Found<'_>) {
+    if let Some(Err(error)) = duration.map(Duration::get) {
+        found.wrong(field, error);
+    }
+}
+
+fn config(map: &ConfigMap, found: &mut Found<'_>) {
+    keys("data", map.data.as_ref(), found);
+    keys("binaryData", map.binary_data.as_ref(), found);
+    let config = map.data.as_ref().and_then(|data| data.get(crd::RUNTIME_CONFIG_KEY));
+    if let Some(Err(error)) = config.map(|config| serde_saphyr::from_str::<RuntimeConfig>(config)) {
+        found.wrong(&format!("data.{}", crd::RUNTIME_CONFIG_KEY), error.without_snippet());
+    }
+}
+
+/// The keys of a Secret or ConfigMap.
+fn keys<T>(field: &str, data: Option<&BTreeMap<String, T>>, found: &mut Found<'_>) {
+    let is_key = |key: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        (1..=253).contains(&key.len()) && key.chars().all(allowed) && key != "." && !key.starts_with("..")
+    };
+    for key in data.into_iter().flat_map(BTreeMap::keys).filter(|key| !is_key(key)) {
+        found.wrong(field, format!("`{}` must be at most 253 letters, digits, `-`, `_` and `.`", key.escape_debug()));
+    }
+}
