@@ -34,7 +34,8 @@ impl LocalMode {
     pub fn start(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &OsStr)]) -> Result<Self> {
         let mut command = Command::new(program);
         command.arg("local").arg(folder).args(args).envs(variables.iter().copied()).stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("{program} cannot be started"))?;
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("{program} cannot be started"))?;
         let output = Arc::new(Mutex::new(vec![]));
         let (stdout, stderr) = (child.stdout.take().context("no stdout")?, child.stderr.take().context("no stderr")?);
         let readers = vec![collect(stdout, &output), collect(stderr, &output)];
