@@ -1,5 +1,6 @@
 //! The conformance suites: on every implementation that needs nothing from outside, and on broken ones, which they must refuse.
 #![cfg(all(feature = "testing", feature = "file"))]
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 #[path = "conformance/broken.rs"]
 mod broken;
