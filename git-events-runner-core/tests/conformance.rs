@@ -44,6 +44,24 @@ fn a_policy_conforms() {
 }
 
 #[test]
+fn schedules_and_webhooks_conform() {
+    let EachMinute { id, plan, .. } = EachMinute::new(|due| due);
+    let minute = std::time::Duration::from_secs(60);
+    let schedules = [
+        Schedule::interval(minute, &id.uid).unwrap(),
+        Schedule::cron("* * * * *", Some("Europe/London"), Some(minute / 2), &id.uid).unwrap(),
+        Schedule::cron("*/20 * * * * *", None, None, &id.uid).unwrap(),
+    ];
+    for schedule in schedules {
+        let trigger = || ScheduleTrigger::new(id.clone(), plan.clone(), schedule.clone());
+        testing::trigger(trigger, &instants());
+        testing::trigger(|| trigger().with_starting_deadline(minute / 4), &instants());
+    }
+    testing::trigger(|| WebhookTrigger::new(id.clone(), plan.clone()), &instants());
+    testing::trigger(|| WebhookTrigger::new(id.clone(), plan.clone()).with_recheck(minute).unwrap(), &instants());
+}
+
+#[test]
 fn a_broken_policy_does_not() {
     let breaks: [fn(Due) -> Due; 4] = [
         |due| Due { firing: due.firing.and_then(|firing| firing.checked_add(SignedDuration::from_mins(1)).ok()), ..due },
