@@ -4,8 +4,12 @@ use async_trait::async_trait;
 
 use crate::{Cause, ObjectRef, Reason, Retry, RunKey, RunRef, RunRequest, RunStatus, TriggerId};
 
+mod environment;
 mod memory;
+#[cfg(feature = "process")]
+pub mod process;
 
+pub use environment::environment;
 pub use memory::InMemoryAction;
 
 /// Something that can be started, in two steps: a run is registered, and only when the state names it, it is released.
@@ -15,6 +19,10 @@ pub use memory::InMemoryAction;
 /// - `register` is durable and idempotent in the [`RunKey`]: of one key there is at most one run at a time. It starts nothing.
 /// - `release` starts a registered run, or lets it wait for its turn; a run starts at most once, however often it is released.
 /// - `runs` is a consistent reading, never a cache: it lists all runs that still exist, with what was registered.
+/// - A run does not vanish before it has begun. When somebody else deletes it, `runs` lists it as [`RunPhase::Deleted`](crate::RunPhase) until
+///   it is stopped. So a run that is gone has begun, or was stopped.
+/// - `withdraw` takes from a run that has not begun the chance to: from then on it is listed as deleted. It loses against `release`, or wins, and
+///   nothing in between.
 /// - `stop` ends a run and removes it; one that is gone already is no error. A stopped run may be listed for a while.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
@@ -30,6 +38,9 @@ pub trait Action: Send + Sync {
 
     /// All runs of a trigger that exist, of this action or another of its kind.
     async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError>;
+
+    /// Keeps a registered run from ever beginning, without removing it.
+    async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError>;
 
     /// Ends a run and removes it.
     async fn stop(&self, run: &RunRef) -> Result<(), ActionError>;
@@ -53,8 +64,17 @@ pub enum Released {
     Begun,
     /// It waits for its turn, and is to be released again.
     Waiting,
-    /// There is no such run.
+    /// There is no such run, or it was deleted before it began.
     Gone,
+}
+
+/// What `withdraw` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// The run never begins; it is listed as deleted.
+    NeverBegins,
+    /// The run has begun, or is gone.
+    TooLate,
 }
 
 /// Why an action cannot be started.

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 
 use crate::{Action, Cause, Checkout, ObjectRef, Reason, Retry, Source, TriggerId};
 
+#[cfg(feature = "manifests")]
+pub mod manifests;
 mod memory;
 
 pub use memory::InMemoryCatalog;

@@ -6,8 +6,8 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::{
-    ActionError, Catalog, CatalogError, CommitId, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, Since, SourceError,
-    SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
+    ActionError, Catalog, CatalogError, CommitId, ObjectRef, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, Since,
+    SourceError, SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
 };
 
 mod decide;
@@ -20,8 +20,7 @@ mod settle;
 use decide::Seen;
 pub use memory::Memory;
 use register::Work;
-use release::release_recorded;
-pub use release::release_waiting;
+pub use release::{Releases, release_waiting};
 pub use settle::{Settled, settle};
 
 /// How many sources of a trigger are looked at at a time.
@@ -49,7 +48,7 @@ pub enum Outcome {
     /// A run was registered and recorded, and then released.
     Started(RunRef, Box<RunRequest>, Released),
     /// A run that an earlier evaluation has left behind was recorded instead; there may be more to do.
-    Adopted(RunRef),
+    Adopted(RunRef, Box<RunRequest>),
     /// It fired, and has to wait: for the end of an unfinished run, or for a place among those that wait.
     Held,
     /// A request speaks of a commit that the source does not show yet.
@@ -189,16 +188,15 @@ pub async fn evaluate(
     }
     let due = trigger.due(&loaded.state, memory.since, now);
     let causes = decide::causes(plan, &loaded.state, &due, &memory.due_again(now));
-    let looked_at = causes.keys().filter(|name| !memory.is_blocked(name, now));
-    let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at).await;
+    let looked_at = plan.sources.iter().filter(|source| causes.contains_key(&source.name) && !memory.is_blocked(&source.name, now));
+    let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at.collect()).await;
 
     let mut work = Work::new(id, plan, &loaded.state, catalog, now);
     for source in &plan.sources {
         let name = &source.name;
         match (causes.get(name), seen.remove(name)) {
             (Some(causes), Some(seen)) => {
-                let state = loaded.state.sources.get(name);
-                let decided = seen.map(|seen| decide::decide(id, plan, source, state, &seen, causes, now));
+                let decided = seen.map(|seen| decide::decide(id, plan, source, &loaded.state, &seen, causes, now));
                 work.carry_out(name, causes, decided, &due, &memory.begun).await;
             }
             (Some(causes), None) => work.hold_if_durable(name, causes, &due),
@@ -212,7 +210,7 @@ pub async fn evaluate(
     for outcome in outcomes.values_mut() {
         if let Outcome::Started(run, request, released) = outcome {
             let action = catalog.action(id, &plan.action).await?;
-            *released = release_recorded(store, &*action, run, request).await?;
+            *released = release::begin(&*action, run, request).await?;
             again |= *released == Released::Gone;
         }
     }
@@ -229,24 +227,32 @@ async fn observe(
     plan: &Plan,
     catalog: &dyn Catalog,
     states: &BTreeMap<String, SourceState>,
-    names: impl Iterator<Item = &String>,
+    sources: Vec<&ObjectRef>,
 ) -> BTreeMap<String, Result<Seen, Failure>> {
-    let looks = names.filter_map(|name| plan.source(name)).map(|source| async move {
-        let look = async {
-            let found = catalog.source(id, source).await?;
-            let now = found.observe(&plan.watch).await?;
-            let state = states.get(&source.name);
-            let last_files = match state.and_then(|state| state.commit) {
-                // The digest that is kept says nothing about today's patterns: see what the last commit has by these.
-                Some(last) if state.is_some_and(|state| decide::patterns_changed(state, &now)) => {
-                    let watch = Watch { reference: Reference::Commit(last), files: plan.watch.files.clone() };
-                    found.observe(&watch).await?.files
-                }
-                _ => state.and_then(|state| state.files.clone()),
-            };
-            Ok(Seen { now, last_files })
-        };
-        (source.name.clone(), look.await)
-    });
+    // Not one lazy iterator: its closures would keep this future from being Send.
+    let looks: Vec<_> = sources.into_iter().map(|source| look(id, plan, catalog, states.get(&source.name), source)).collect();
     stream::iter(looks).buffer_unordered(PARALLEL).collect().await
+}
+
+async fn look(
+    id: &TriggerId,
+    plan: &Plan,
+    catalog: &dyn Catalog,
+    state: Option<&SourceState>,
+    source: &ObjectRef,
+) -> (String, Result<Seen, Failure>) {
+    let look = async {
+        let found = catalog.source(id, source).await?;
+        let now = found.observe(&plan.watch).await?;
+        let last_files = match state.and_then(|state| state.commit) {
+            // The digest that is kept says nothing about today's patterns: see what the last commit has by these.
+            Some(last) if state.is_some_and(|state| decide::patterns_changed(state, &now)) => {
+                let watch = Watch { reference: Reference::Commit(last), files: plan.watch.files.clone() };
+                found.observe(&watch).await?.files
+            }
+            _ => state.and_then(|state| state.files.clone()),
+        };
+        Ok(Seen { now, last_files })
+    };
+    (source.name.clone(), look.await)
 }

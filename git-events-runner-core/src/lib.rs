@@ -4,15 +4,20 @@ mod action;
 mod catalog;
 #[cfg(feature = "crd")]
 pub mod crd;
+#[cfg(any(feature = "file", feature = "process"))]
+mod durable;
 pub mod engine;
 mod object;
 mod plan;
 mod retry;
 mod revision;
 mod run;
+mod schedule;
 mod source;
 mod state;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trigger;
 #[cfg(feature = "manifests")]
 pub mod validate;
@@ -24,6 +29,7 @@ pub use plan::*;
 pub use retry::*;
 pub use revision::*;
 pub use run::*;
+pub use schedule::*;
 pub use source::*;
 pub use state::*;
 pub use store::*;

@@ -1,6 +1,6 @@
 //! A run: one start of an action, for one commit of one source.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,9 +62,12 @@ pub struct RunRequest {
     /// The instant of the schedule that this run serves, if it serves one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<Timestamp>,
-    /// The requests it serves; one that it always runs for comes first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub requests: Vec<RequestId>,
+    /// The requests it serves.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub requests: BTreeSet<RequestId>,
+    /// The one request ([`RequestId::scheduled`] for the firing) that it runs for even if nothing has changed; None: it runs for a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed_to: Option<RequestId>,
     /// What to do with an unfinished run of the same source.
     pub concurrency: ConcurrencyPolicy,
 }
@@ -102,12 +105,19 @@ pub enum RunPhase {
     Succeeded,
     /// Ended otherwise.
     Failed,
+    /// Deleted by somebody before it began: it never begins, and is there only to tell that.
+    Deleted,
 }
 
 impl RunPhase {
     /// True when nothing more happens to it.
     pub fn is_finished(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        !matches!(self, Self::Waiting | Self::Running)
+    }
+
+    /// True when it is sure that it has not begun.
+    pub fn has_not_begun(self) -> bool {
+        matches!(self, Self::Waiting | Self::Deleted)
     }
 }
 
@@ -155,6 +165,7 @@ impl From<RunPhase> for RunResult {
             RunPhase::Running => Self::Running,
             RunPhase::Succeeded => Self::Succeeded,
             RunPhase::Failed => Self::Failed,
+            RunPhase::Deleted => Self::Deleted,
         }
     }
 }

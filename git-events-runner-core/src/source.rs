@@ -6,6 +6,8 @@ use async_trait::async_trait;
 
 use crate::{Cause, ObjectRef, Observation, Reason, Reference, Retry, Revision, Watch};
 
+#[cfg(feature = "git")]
+pub mod git;
 mod memory;
 
 pub use memory::InMemorySource;

@@ -72,6 +72,9 @@ impl fmt::Display for RequestId {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TriggerState {
+    /// The number of the first run of a source that is new: past those of every source that was forgotten, so that one that comes back has
+    /// no run again.
+    pub first_sequence: u64,
     /// By the source's name: what was last acted on.
     pub sources: BTreeMap<String, SourceState>,
     /// Accepted and not yet acted on, at most [`MAX_PENDING`].
@@ -92,6 +95,11 @@ pub struct TriggerState {
 pub struct PendingFull;
 
 impl TriggerState {
+    /// The number of the next run of a source.
+    pub fn next_sequence(&self, source: &str) -> u64 {
+        self.sources.get(source).map_or(self.first_sequence, |source| source.sequence)
+    }
+
     /// Adds a request to what is pending, as the contract of [`Inbox`](crate::Inbox) says.
     ///
     /// A request that does not always run replaces those of its kind whose sources are all among its own. If that does not
@@ -145,6 +153,13 @@ pub struct SourceState {
     pub last_run: Option<LastRun>,
 }
 
+impl SourceState {
+    /// Nothing was acted on there yet.
+    pub fn new(reference: Reference) -> Self {
+        Self { reference, commit: None, files: None, previous: None, sequence: 0, last_firing: None, last_run: None }
+    }
+}
+
 /// The last run of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
@@ -190,12 +205,12 @@ pub struct WaitingRun {
     /// What the commit of the source goes back to if this run never begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<CommitId>,
-    /// The instant of the schedule that it serves and that always runs.
+    /// The name of the run that was for `previous`: if that one never begins either, it goes back further.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firing: Option<Timestamp>,
-    /// The requests that it serves and that always run.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub requests: BTreeSet<RequestId>,
+    pub follows: Option<String>,
+    /// [`RunRequest::owed_to`](crate::RunRequest::owed_to).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed_to: Option<RequestId>,
 }
 
 /// One decision, to be recorded in one write or not at all.
@@ -228,7 +243,9 @@ impl Change {
     /// Carries the decision out on a state.
     pub fn apply(&self, state: &mut TriggerState) {
         state.sources.extend(self.sources.clone());
-        state.sources.retain(|name, _| !self.forgotten.contains(name));
+        for source in self.forgotten.iter().filter_map(|name| state.sources.remove(name)) {
+            state.first_sequence = state.first_sequence.max(source.sequence);
+        }
         for (id, request) in &mut state.pending {
             let served = self.served.get(id);
             request.sources.retain(|name| !self.forgotten.contains(name) && !served.is_some_and(|s| s.contains(name)));

@@ -4,8 +4,12 @@ use async_trait::async_trait;
 
 use crate::{Cause, Change, PendingRequest, Reason, RequestId, Retry, TriggerId, TriggerState};
 
+#[cfg(feature = "file")]
+mod file;
 mod memory;
 
+#[cfg(feature = "file")]
+pub use file::FileStore;
 pub use memory::InMemoryStore;
 
 /// Which write of a trigger's state this is; two are equal only when nothing was written in between.

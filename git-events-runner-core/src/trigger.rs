@@ -4,7 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::{Plan, TriggerId, TriggerState};
+use crate::{OnFirstCheck, Plan, TriggerId, TriggerState};
+
+mod schedule;
+mod webhook;
+
+pub use schedule::ScheduleTrigger;
+pub use webhook::WebhookTrigger;
 
 /// Decides when to look, and nothing else: it has no memory and no clock of its own.
 ///
@@ -49,3 +55,17 @@ pub struct Due {
     /// When to ask again, if nothing happens before.
     pub next: Option<Timestamp>,
 }
+
+/// The names of the sources of which this is true, given whether the trigger has a state of them where it watches now.
+fn sources_that(plan: &Plan, state: &TriggerState, check: impl Fn(bool) -> bool) -> BTreeSet<String> {
+    let known = |name: &String| state.sources.get(name).is_some_and(|state| state.reference == plan.watch.reference);
+    plan.sources.iter().map(|source| &source.name).filter(|name| check(known(name))).cloned().collect()
+}
+
+/// Whether the first look at a source only takes the baseline for what comes later, and so is due at once.
+fn takes_baseline(plan: &Plan) -> bool {
+    plan.on_first_check == OnFirstCheck::Record
+}
+
+#[cfg(test)]
+mod tests;

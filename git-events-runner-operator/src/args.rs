@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -35,7 +35,10 @@ pub struct Local {
     /// Folder for what has to outlive a restart [default: .git-events-runner beside the manifests]
     #[arg(long)]
     pub state: Option<PathBuf>,
-    /// Port for webhooks, on all addresses
+    /// Address that webhooks are listened to on: 0.0.0.0 or :: for all of this machine
+    #[arg(long, default_value = "127.0.0.1", env = "WEBHOOKS_ADDRESS")]
+    pub webhooks_address: IpAddr,
+    /// Port for webhooks; it is listened to if there is a WebhookTrigger
     #[arg(short, long, default_value_t = 8080, env = "WEBHOOKS_PORT")]
     pub webhooks_port: u16,
     /// Log as JSON, one object a line

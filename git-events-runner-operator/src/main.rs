@@ -6,15 +6,21 @@ use clap::Parser;
 
 mod args;
 mod crds;
+mod http;
+mod local;
+mod log;
+mod supervise;
 mod validate;
+mod webhook;
 
 fn main() -> ExitCode {
     let done = match args::Cli::parse().command {
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
+        args::Command::Local(args) => local::run(args),
+        args::Command::Supervise(args) => supervise::run(args).map(|()| ExitCode::SUCCESS),
         args::Command::Validate(args::Validate { files }) => {
             validate::run(&files).map(|sound| if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        args::Command::Local(_) | args::Command::Supervise(_) => Ok(ExitCode::FAILURE),
     };
     done.unwrap_or_else(|error| {
         eprintln!("git-events-runner: {error:#}");

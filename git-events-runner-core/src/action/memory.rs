@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{Action, ActionError, ObjectRef, Registered, Released, RunPhase, RunRef, RunRequest, RunStatus, TriggerId};
+use crate::{Action, ActionError, ObjectRef, Registered, Released, RunPhase, RunRef, RunRequest, RunStatus, TriggerId, Withdrawn};
 
 /// Records what is started, and starts nothing. Clones share the record.
 ///
@@ -39,6 +39,11 @@ impl InMemoryAction {
         self
     }
 
+    /// How many runs may be unfinished at a time.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
     /// All runs that have begun, in that order.
     pub fn begun(&self) -> Vec<RunRequest> {
         self.lock().begun.iter().map(|(_, request)| request.clone()).collect()
@@ -59,9 +64,14 @@ impl InMemoryAction {
         }
     }
 
-    /// Removes a run behind everybody's back.
+    /// Deletes a run behind everybody's back.
     pub fn delete(&self, name: &str) {
-        self.lock().runs.remove(name);
+        let mut content = self.lock();
+        match content.runs.get_mut(name) {
+            Some(status) if status.phase == RunPhase::Waiting => status.phase = RunPhase::Deleted,
+            Some(status) if status.phase != RunPhase::Deleted => drop(content.runs.remove(name)),
+            _ => {}
+        }
     }
 
     /// From now on every call fails with this message; None ends that.
@@ -111,8 +121,10 @@ impl Action for InMemoryAction {
         let Some(status) = content.runs.get_mut(&run.name).filter(|status| status.run == *run) else {
             return Ok(Released::Gone);
         };
-        if status.phase != RunPhase::Waiting {
-            return Ok(Released::Begun);
+        match status.phase {
+            RunPhase::Waiting => {}
+            RunPhase::Deleted => return Ok(Released::Gone),
+            RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed => return Ok(Released::Begun),
         }
         if running >= self.slots {
             return Ok(Released::Waiting);
@@ -125,6 +137,16 @@ impl Action for InMemoryAction {
 
     async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
         Ok(self.working()?.runs.values().filter(|status| status.request.key.trigger == *of).cloned().collect())
+    }
+
+    async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {
+        match self.working()?.runs.get_mut(&run.name).filter(|status| status.run == *run) {
+            Some(status) if status.phase.has_not_begun() => {
+                status.phase = RunPhase::Deleted;
+                Ok(Withdrawn::NeverBegins)
+            }
+            _ => Ok(Withdrawn::TooLate),
+        }
     }
 
     async fn stop(&self, run: &RunRef) -> Result<(), ActionError> {

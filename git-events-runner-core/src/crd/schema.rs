@@ -127,11 +127,8 @@ pub fn waiting(_: &mut SchemaGenerator) -> Schema {
                 "instant": { "description": "What it waits since in the order of all runs.", "type": "string" },
                 "since": { "description": "When it was recorded.", "type": "string" },
                 "previous": { "description": "The commit to go back to if it never begins.", "type": "string", "nullable": true },
-                "firing": { "description": "The instant of the schedule that it serves.", "type": "string", "nullable": true },
-                "requests": {
-                    "description": "The requests that it serves and that always run.",
-                    "type": "array", "items": { "type": "string" }, "x-kubernetes-list-type": "set",
-                },
+                "follows": { "description": "The run that was for that commit.", "type": "string", "nullable": true },
+                "owedTo": { "description": "The request that it runs for even if nothing has changed.", "type": "string", "nullable": true },
             },
         },
     })

@@ -45,6 +45,10 @@ pub struct TriggerStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::waiting")]
     pub waiting: BTreeMap<String, WaitingRun>,
+    /// The number of the first run of a source that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub first_sequence: Option<i64>,
     /// The text of the annotation git-events-runner.rs/requested-at that was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_request: Option<String>,
@@ -154,7 +158,9 @@ impl TriggerStatus {
             let state = checked.state(watched).map_err(|(field, message)| invalid(format!("checkedSources.{name}.{field}"), message))?;
             Ok((name.clone(), state))
         };
+        let first_sequence = self.first_sequence.unwrap_or_default();
         Ok(TriggerState {
+            first_sequence: first_sequence.try_into().map_err(|_negative| invalid("firstSequence", "must not be negative"))?,
             sources: self.checked_sources.iter().map(source).collect::<Result<_, InvalidStatus>>()?,
             pending: self.pending.clone(),
             waiting: self.waiting.clone(),
@@ -175,6 +181,7 @@ impl TriggerStatus {
             checked.changed = same.map_or_else(|| Some(now.to_string()), |before| before.changed.clone());
             self.checked_sources.insert(name.clone(), checked);
         }
+        self.first_sequence = (state.first_sequence > 0).then(|| i64::try_from(state.first_sequence).unwrap_or(i64::MAX));
         self.pending.clone_from(&state.pending);
         self.waiting.clone_from(&state.waiting);
         if let Some(last_run) = state.last_run {

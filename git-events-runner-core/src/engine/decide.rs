@@ -33,7 +33,7 @@ pub enum Decision {
         served: Vec<RequestId>,
         awaited: bool,
     },
-    Baseline(SourceState),
+    Baseline(Box<SourceState>),
     Run {
         request: Box<RunRequest>,
         /// There is more to run than this.
@@ -46,9 +46,8 @@ pub fn causes<'a>(plan: &Plan, state: &'a TriggerState, due: &Due, retried: &BTr
     let mut causes = BTreeMap::<String, Causes<'a>>::new();
     for source in &plan.sources {
         let name = &source.name;
-        let run_for = state.sources.get(name).and_then(|state| state.last_firing);
         if let Some(firing) = due.firing
-            && (plan.on_change_only || run_for < Some(firing))
+            && !has_run_for(plan, state, name, firing)
         {
             causes.entry(name.clone()).or_default().firing = Some(firing);
         }
@@ -60,13 +59,18 @@ pub fn causes<'a>(plan: &Plan, state: &'a TriggerState, due: &Due, retried: &BTr
         for name in request.sources.iter().filter(|name| plan.source(name).is_some()) {
             if *id != RequestId::scheduled() {
                 causes.entry(name.clone()).or_default().requests.push((id, request));
-            } else if !is_too_late(request, due) {
+            } else if !is_too_late(request, due) && !has_run_for(plan, state, name, request.received_at) {
                 let firing = &mut causes.entry(name.clone()).or_default().firing;
                 *firing = (*firing).max(Some(request.received_at));
             }
         }
     }
     causes
+}
+
+/// Whether a firing that always runs has had its run of this source.
+pub fn has_run_for(plan: &Plan, state: &TriggerState, source: &str, firing: Timestamp) -> bool {
+    !plan.on_change_only && state.sources.get(source).and_then(|source| source.last_firing) >= Some(firing)
 }
 
 /// True for a held firing that must not start any more.
@@ -85,11 +89,13 @@ pub fn decide(
     id: &TriggerId,
     plan: &Plan,
     source: &ObjectRef,
-    state: Option<&SourceState>,
+    state: &TriggerState,
     seen: &Seen,
     causes: &Causes<'_>,
     now: Timestamp,
 ) -> Decision {
+    let sequence = state.next_sequence(&source.name);
+    let state = state.sources.get(&source.name);
     let same_place = state.filter(|state| state.reference == plan.watch.reference);
     let last = same_place.and_then(|state| state.commit);
     let changed = match (same_place, last) {
@@ -97,55 +103,49 @@ pub fn decide(
         (Some(_), None) => true,
         (Some(_), Some(last)) => last != seen.now.commit && files_changed(seen),
     };
-    let (mut always, mut looks) = (vec![], vec![]);
-    for (id, request) in &causes.requests {
-        let list = if request.always || !plan.on_change_only { &mut always } else { &mut looks };
-        list.push((request.received_at, Some(*id)));
-    }
-    if let Some(firing) = causes.firing {
-        let list = if plan.on_change_only { &mut looks } else { &mut always };
-        list.push((firing, None));
-    }
+    let scheduled = RequestId::scheduled();
+    let firing = causes.firing.map(|firing| (firing, &scheduled));
+    let requests = causes.requests.iter().map(|(id, request)| ((request.received_at, *id), request.always));
+    let reasons = requests.chain(firing.map(|firing| (firing, false)));
+    let (mut always, looks): (Vec<_>, Vec<_>) = reasons.partition(|(_, always)| *always || !plan.on_change_only);
     always.sort_unstable();
 
     if always.is_empty() && !changed {
         return if same_place.is_none() {
-            Decision::Baseline(observed_state(state, plan, seen))
+            Decision::Baseline(Box::new(observed_state(state, sequence, plan, seen)))
         } else {
             let awaited = |request: &PendingRequest| is_awaited(request.commit, request.received_at, seen.now.commit, now);
             let (awaited, served): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaited(request));
             Decision::Nothing { served: served.into_iter().map(|(id, _)| (*id).clone()).collect(), awaited: !awaited.is_empty() }
         };
     }
-    let served: Vec<_> = always.first().into_iter().chain(&looks).collect();
+    let owed_to = always.first().map(|((_, id), _)| (*id).clone());
+    let served: Vec<_> = always.first().into_iter().chain(&looks).map(|(reason, _)| *reason).collect();
     let request = RunRequest {
-        key: RunKey {
-            trigger: id.clone(),
-            source: source.clone(),
-            reference: plan.watch.reference.clone(),
-            sequence: state.map_or(0, |state| state.sequence),
-        },
+        key: RunKey { trigger: id.clone(), source: source.clone(), reference: plan.watch.reference.clone(), sequence },
         action: plan.action.clone(),
         commit: seen.now.commit,
         previous: last,
         files: seen.now.files.clone(),
         instant: served.iter().map(|(instant, _)| *instant).min().unwrap_or(now),
         registered_at: now,
-        firing: causes.firing.filter(|firing| served.contains(&&(*firing, None))),
-        requests: served.iter().filter_map(|(_, id)| id.cloned()).collect(),
+        firing: served.iter().find(|(_, id)| **id == scheduled).map(|(firing, _)| *firing),
+        requests: served.iter().filter(|(_, id)| **id != scheduled).map(|(_, id)| (*id).clone()).collect(),
+        owed_to,
         concurrency: plan.concurrency,
     };
     Decision::Run { request: Box::new(request), more: always.len() > 1 }
 }
 
 /// The state of a source at which something was seen and nothing was run.
-fn observed_state(before: Option<&SourceState>, plan: &Plan, seen: &Seen) -> SourceState {
+fn observed_state(before: Option<&SourceState>, sequence: u64, plan: &Plan, seen: &Seen) -> SourceState {
     SourceState {
         reference: plan.watch.reference.clone(),
         commit: Some(seen.now.commit),
         files: seen.now.files.clone(),
         previous: None,
-        sequence: before.map_or(0, |before| before.sequence),
+        // A run at the place that was watched before, if it is undone, must not roll this back.
+        sequence: sequence + u64::from(before.is_some()),
         last_firing: before.and_then(|before| before.last_firing),
         last_run: before.and_then(|before| before.last_run.clone()),
     }

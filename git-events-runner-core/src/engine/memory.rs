@@ -17,6 +17,8 @@ pub struct Memory {
     pub(super) since: Since,
     /// Names of runs that have begun; they leave the state with the next write.
     pub(super) begun: BTreeSet<String>,
+    /// There may be registered runs that no state names.
+    pub(super) may_have_leftovers: bool,
     failing: BTreeMap<String, Failing>,
     failing_whole: Option<Failing>,
 }
@@ -30,13 +32,20 @@ struct Failing {
 impl Memory {
     /// Nothing but that all firings up to an instant were handled: by an earlier evaluator, or because the trigger is younger.
     pub fn new(handled: Timestamp) -> Self {
-        Self { since: Since { handled, fresh: true }, begun: BTreeSet::new(), failing: BTreeMap::new(), failing_whole: None }
+        Self {
+            since: Since { handled, fresh: true },
+            begun: BTreeSet::new(),
+            may_have_leftovers: true,
+            failing: BTreeMap::new(),
+            failing_whole: None,
+        }
     }
 
     /// When to try again after an evaluation that came to nothing: later each time.
     pub fn failed(&mut self, error: &EvaluateError, now: Timestamp) -> Timestamp {
         let failing = Failing::again(self.failing_whole, error.retry(), now);
         self.failing_whole = Some(failing);
+        self.may_have_leftovers = true;
         failing.not_before
     }
 
@@ -47,6 +56,11 @@ impl Memory {
     /// The sources that failed, and whose time has come.
     pub(super) fn due_again(&self, now: Timestamp) -> BTreeSet<String> {
         self.failing.iter().filter(|(_, failing)| failing.not_before <= now).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Has a source looked at again, even if nothing else asks for it.
+    pub(super) fn look_again(&mut self, source: &str, at: Timestamp) {
+        self.failing.insert(source.to_owned(), Failing { times: 0, not_before: at });
     }
 
     pub(super) fn next(&self) -> Option<Timestamp> {
@@ -61,6 +75,7 @@ impl Memory {
             let failed_before = self.failing.remove(source);
             match outcome {
                 Outcome::Failed(failure) => {
+                    self.may_have_leftovers = true;
                     self.failing.insert(source.clone(), Failing::again(failed_before, failure.retry(), now));
                 }
                 Outcome::Started(run, _, Released::Begun) => {

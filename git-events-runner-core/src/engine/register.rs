@@ -8,8 +8,8 @@ use super::{
     release,
 };
 use crate::{
-    Action, ActionError, Catalog, Change, ConcurrencyPolicy, Due, LastRun, MAX_WAITING, PendingRequest, Plan, Registered, Released,
-    RequestId, RunPhase, RunRef, RunRequest, RunStatus, SourceState, TriggerId, TriggerState, WaitingRun,
+    Action, ActionError, Catalog, Change, CommitId, ConcurrencyPolicy, Due, LastRun, MAX_WAITING, PendingRequest, Plan, Registered,
+    Released, RequestId, RunPhase, RunRef, RunRequest, RunStatus, SourceState, TriggerId, TriggerState, WaitingRun, Withdrawn,
 };
 
 /// Turns the decisions about all sources of a trigger into registered runs and one change of its state.
@@ -51,12 +51,12 @@ impl<'a> Work<'a> {
             Ok(Decision::Baseline(state)) => {
                 let commit = state.commit;
                 self.serve(name, causes.requests.iter().map(|(id, _)| *id).chain([&RequestId::scheduled()]));
-                self.change.sources.insert(name.to_owned(), state);
+                self.change.sources.insert(name.to_owned(), *state);
                 commit.map_or(Outcome::Unchanged, Outcome::Baseline)
             }
             Ok(Decision::Run { request, more }) => match self.register(name, *request, begun).await {
                 Ok(outcome) => {
-                    self.again |= more || matches!(outcome, Outcome::Adopted(_));
+                    self.again |= more || matches!(outcome, Outcome::Adopted(..));
                     outcome
                 }
                 Err(failure) => Outcome::Failed(failure),
@@ -86,47 +86,72 @@ impl<'a> Work<'a> {
         match action.register(&request).await? {
             Registered::New(run) => {
                 self.add(name, &run, &request, RunPhase::Waiting, None);
-                self.change.not_waiting.extend(unfinished.into_iter().map(|run| run.name));
+                self.replace(&*action, &run, unfinished).await?;
                 Ok(Outcome::Started(run, Box::new(request), Released::Waiting))
             }
             Registered::Existing(existing) => {
                 let RunStatus { run, request, phase, finished } = *existing;
+                if phase.has_not_begun() && request.owed_to.is_none() && self.last(name, &request) == Some(request.commit) {
+                    // What it was registered for has been undone since: it is nobody's now, and settle removes it.
+                    release::skip_number(&mut self.change, self.state, &request.key);
+                    self.again = true;
+                    return Ok(Outcome::Held);
+                }
                 self.add(name, &run, &request, phase, finished);
-                Ok(Outcome::Adopted(run))
+                self.replace(&*action, &run, unfinished).await?;
+                Ok(Outcome::Adopted(run, Box::new(request)))
             }
             Registered::Deleting => Err(ActionError::Unavailable(format!("`{}` is still being deleted", request.key.name()).into()).into()),
         }
     }
 
     /// What of the same source is unfinished. Leftovers that can never begin do not count.
-    async fn unfinished(&self, action: &dyn Action, request: &RunRequest) -> Result<Vec<RunRef>, ActionError> {
-        let runs = release::earlier_unfinished(action, request).await?.into_iter();
-        Ok(runs
-            .filter(|status| status.phase != RunPhase::Waiting || release::is_named(self.state, &status.run))
-            .map(|status| status.run)
-            .collect())
+    async fn unfinished(&self, action: &dyn Action, request: &RunRequest) -> Result<Vec<RunStatus>, ActionError> {
+        let mut runs = release::earlier_unfinished(action, request).await?;
+        runs.retain(|status| status.phase != RunPhase::Waiting || release::is_named(self.state, &status.run));
+        Ok(runs)
+    }
+
+    /// Has a run take the place of unfinished ones. Those that have not begun never will; if this one does not either, they are undone too.
+    async fn replace(&mut self, action: &dyn Action, run: &RunRef, unfinished: Vec<RunStatus>) -> Result<(), ActionError> {
+        let mut never_began = vec![];
+        for RunStatus { run, phase, .. } in unfinished {
+            if phase == RunPhase::Waiting && action.withdraw(&run).await? == Withdrawn::NeverBegins {
+                never_began.extend(self.state.waiting.get(&run.name));
+            }
+            self.change.not_waiting.insert(run.name);
+        }
+        let first = never_began.into_iter().min_by_key(|waiting| waiting.sequence);
+        if let (Some(first), Some(waiting)) = (first, self.change.waiting.get_mut(&run.name)) {
+            (waiting.previous, waiting.follows) = (first.previous, first.follows.clone());
+        }
+        Ok(())
     }
 
     /// Records a run exactly as it was registered.
     fn add(&mut self, name: &str, run: &RunRef, request: &RunRequest, phase: RunPhase, finished: Option<Timestamp>) {
         let before = self.state.sources.get(name);
-        let always = !self.plan.on_change_only;
-        let always_runs = |id: &&RequestId| self.state.pending.get(*id).is_some_and(|pending| always || pending.always);
         let scheduled = RequestId::scheduled();
-        let held = self.state.pending.get(&scheduled);
         // A held firing is over when this run serves it, or when any look at the source does.
-        let held_is_served = held.is_some_and(|held| !always || request.firing >= Some(held.received_at));
-        self.serve(name, request.requests.iter().chain(held_is_served.then_some(&scheduled)));
-        if phase == RunPhase::Waiting {
+        let held = self.state.pending.get(&scheduled);
+        if held.is_some_and(|held| self.plan.on_change_only || request.firing >= Some(held.received_at)) {
+            self.serve(name, [&scheduled]);
+        }
+        for id in &request.requests {
+            // Also what came after this state was loaded: whoever registered the run has served it.
+            self.change.served.entry(id.clone()).or_default().insert(name.to_owned());
+        }
+        if phase.has_not_begun() {
+            let previous = self.last(name, request);
             let waiting = WaitingRun {
                 uid: run.uid.clone(),
                 source: name.to_owned(),
                 sequence: request.key.sequence,
                 instant: request.instant,
                 since: request.registered_at,
-                previous: request.previous,
-                firing: request.firing.filter(|_| always),
-                requests: request.requests.iter().filter(always_runs).cloned().collect(),
+                previous,
+                follows: before.filter(|_| previous.is_some()).and_then(|before| Some(before.last_run.as_ref()?.run.name.clone())),
+                owed_to: request.owed_to.clone(),
             };
             self.change.waiting.insert(run.name.clone(), waiting);
         }
@@ -142,6 +167,11 @@ impl<'a> Work<'a> {
         self.change.sources.insert(name.to_owned(), state);
     }
 
+    /// The commit last acted on where this run was registered for.
+    fn last(&self, name: &str, request: &RunRequest) -> Option<CommitId> {
+        self.state.sources.get(name).filter(|state| state.reference == request.key.reference)?.commit
+    }
+
     fn serve<'r>(&mut self, name: &str, requests: impl IntoIterator<Item = &'r RequestId>) {
         for id in requests.into_iter().filter(|id| self.state.pending.get(*id).is_some_and(|request| request.sources.contains(name))) {
             self.change.served.entry(id.clone()).or_default().insert(name.to_owned());
@@ -151,7 +181,10 @@ impl<'a> Work<'a> {
     /// Whether the reason to look at a source would be forgotten, if it were not written down.
     fn must_hold(&self, outcome: &Outcome, causes: &Causes<'_>, due: &Due) -> bool {
         match outcome {
-            Outcome::Held | Outcome::Adopted(_) => causes.firing.is_some() || causes.requests.is_empty(),
+            Outcome::Held => causes.firing.is_some() || causes.requests.is_empty(),
+            // The run that was found knows nothing of what was seen now.
+            Outcome::Adopted(_, adopted) if self.plan.on_change_only => causes.requests.iter().all(|(id, _)| adopted.requests.contains(id)),
+            Outcome::Adopted(_, adopted) => causes.firing.is_some() && causes.firing != adopted.firing,
             Outcome::Failed(_) => due.durable && causes.firing.is_some(),
             Outcome::Started(_, request, _) => !self.plan.on_change_only && causes.firing != request.firing,
             Outcome::Unchanged | Outcome::Baseline(_) | Outcome::Awaited => false,
@@ -174,8 +207,12 @@ impl<'a> Work<'a> {
     pub fn finish(mut self, due: &Due) -> (Change, BTreeMap<String, Outcome>, bool) {
         let scheduled = RequestId::scheduled();
         let before = self.state.pending.get(&scheduled);
-        if let Some(held) = before.filter(|held| decide::is_too_late(held, due)) {
-            self.change.served.insert(scheduled.clone(), held.sources.clone());
+        if let Some(held) = before {
+            let is_over =
+                |name: &&String| decide::is_too_late(held, due) || decide::has_run_for(self.plan, self.state, name, held.received_at);
+            for name in held.sources.iter().filter(is_over) {
+                self.serve(name, [&scheduled]);
+            }
         }
         if let Some(held_at) = self.held_at {
             let served = self.change.served.remove(&scheduled).unwrap_or_default();

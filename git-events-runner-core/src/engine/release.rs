@@ -1,59 +1,65 @@
 use std::collections::BTreeSet;
 
-use super::{EvaluateError, record::record};
+use super::EvaluateError;
 use crate::{
-    Action, ActionError, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunPhase, RunRef, RunRequest, RunResult,
-    RunStatus, SourceState, StateStore, TriggerId, TriggerState, WaitingRun,
+    Action, ActionError, Catalog, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunKey, RunPhase, RunRef, RunRequest,
+    RunResult, RunStatus, SourceState, StateStore, Trigger, TriggerId, TriggerState, WaitingRun,
 };
+
+/// What became of the runs that waited.
+#[derive(Debug, Default)]
+pub struct Releases {
+    /// Each run that waited, and whether it has begun now.
+    pub runs: Vec<(RunRef, RunRequest, Released)>,
+    /// Triggers of which something could not be released, and why; it is by the next call.
+    pub failed: Vec<(TriggerId, EvaluateError)>,
+}
 
 /// Lets all runs begin that are recorded and wait for it, oldest first, as far as their policy and the action's slots allow.
 ///
-/// To be called when leadership starts, and whenever a run has ended. The triggers' runs must all be of this action's kind.
+/// To be called when leadership starts, and whenever a run has ended, with all triggers of which runs wait.
 ///
 /// # Guarantees
 ///
 /// - Only a run whose uid the state of its trigger names is released.
-///
-/// # Errors
-///
-/// The first that it meets; what is left is released by the next call.
-pub async fn release_waiting(triggers: &[TriggerId], store: &dyn StateStore, action: &dyn Action) -> Result<(), EvaluateError> {
+/// - What fails for one trigger does not keep another from its turn.
+pub async fn release_waiting(triggers: &[&dyn Trigger], store: &dyn StateStore, catalog: &dyn Catalog) -> Releases {
+    let mut releases = Releases::default();
     let mut waiting = vec![];
-    for id in triggers {
-        let state = store.load(id).await?.state;
-        if !state.waiting.is_empty() {
-            let runs = action.runs(id).await?.into_iter();
-            waiting.extend(runs.filter(|status| status.phase == RunPhase::Waiting && is_named(&state, &status.run)));
+    for trigger in triggers {
+        match named_and_waiting(*trigger, store, catalog).await {
+            Ok(found) => waiting.extend(found),
+            Err(error) => releases.failed.push((trigger.id().clone(), error)),
         }
     }
     waiting.sort_by_cached_key(|status| (status.request.instant, status.run.name.clone()));
     for RunStatus { run, request, .. } in waiting {
-        begin(action, &run, &request).await?;
-    }
-    Ok(())
-}
-
-/// Lets a run begin that was recorded just now, and undoes the record if somebody has deleted the run before.
-pub async fn release_recorded(
-    store: &dyn StateStore,
-    action: &dyn Action,
-    run: &RunRef,
-    request: &RunRequest,
-) -> Result<Released, EvaluateError> {
-    let released = begin(action, run, request).await?;
-    if released == Released::Gone {
         let id = &request.key.trigger;
-        let loaded = store.load(id).await?;
-        if let Some(waiting) = loaded.state.waiting.get(&run.name).filter(|waiting| waiting.uid == run.uid) {
-            let mut change = Change::default();
-            Undo { result: RunResult::Deleted, roll_back: true, again: true }.add(&mut change, &loaded.state, run, waiting);
-            record(store, id, &loaded, &change).await?;
+        let released = async {
+            let action = catalog.action(id, &request.action).await?;
+            Ok(begin(&*action, &run, &request).await?)
+        };
+        match released.await {
+            Ok(released) => releases.runs.push((run, request, released)),
+            Err(error) => releases.failed.push((id.clone(), error)),
         }
     }
-    Ok(released)
+    releases
 }
 
-async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
+async fn named_and_waiting(trigger: &dyn Trigger, store: &dyn StateStore, catalog: &dyn Catalog) -> Result<Vec<RunStatus>, EvaluateError> {
+    let state = store.load(trigger.id()).await?.state;
+    if state.waiting.is_empty() {
+        return Ok(vec![]);
+    }
+    let action = catalog.action(trigger.id(), &trigger.plan().action).await?;
+    let mut runs = action.runs(trigger.id()).await?;
+    runs.retain(|status| status.phase == RunPhase::Waiting && is_named(&state, &status.run));
+    Ok(runs)
+}
+
+/// Lets a recorded run begin.
+pub async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
     if request.concurrency == ConcurrencyPolicy::Replace {
         for earlier in earlier_unfinished(action, request).await? {
             action.stop(&earlier.run).await?;
@@ -94,34 +100,50 @@ impl Undo {
     pub fn add(&self, change: &mut Change, state: &TriggerState, run: &RunRef, waiting: &WaitingRun) {
         change.not_waiting.insert(run.name.clone());
         let waiting = change.waiting.remove(&run.name).unwrap_or_else(|| waiting.clone());
-        if let Some(source) = change.sources.get(&waiting.source).or_else(|| state.sources.get(&waiting.source)) {
-            let mut source = source.clone();
-            if let Some(last) = source.last_run.as_mut().filter(|last| last.run == *run) {
-                last.result = self.result;
-            }
-            if self.roll_back && source.sequence == waiting.sequence + 1 {
-                source = SourceState { commit: waiting.previous, files: None, previous: None, ..source };
-            } else if self.roll_back {
-                forget_predecessor(change, state, &waiting);
-            }
-            change.sources.insert(waiting.source.clone(), source);
+        let Some(source) = change.sources.get(&waiting.source).or_else(|| state.sources.get(&waiting.source)) else { return };
+        let mut source = source.clone();
+        if let Some(last) = source.last_run.as_mut().filter(|last| last.run == *run) {
+            last.result = self.result;
         }
-        let scheduled = waiting.firing.map(|firing| (RequestId::scheduled(), firing));
-        let requests = waiting.requests.iter().map(|id| (id.clone(), waiting.instant)).chain(scheduled);
-        for (id, received_at) in requests.filter(|_| self.again) {
-            let pending = state.pending.get(&id).cloned();
-            let mut request =
-                pending.unwrap_or_else(|| PendingRequest { sources: BTreeSet::new(), received_at, commit: None, always: true });
-            request.sources.insert(waiting.source.clone());
-            change.pending.insert(id, request);
+        if self.roll_back && source.sequence == waiting.sequence + 1 {
+            source = SourceState { commit: waiting.previous, files: None, previous: None, ..source };
+        } else if self.roll_back {
+            forget_predecessor(change, state, &run.name, &waiting);
         }
+        if let Some(id) = waiting.owed_to.filter(|_| self.again) {
+            let is_firing = id == RequestId::scheduled();
+            // Of firings only the latest counts: one that a later run has served is not served again.
+            if !is_firing || source.last_firing <= Some(waiting.instant) {
+                let pending = change.pending.remove(&id).or_else(|| state.pending.get(&id).cloned());
+                let received_at = waiting.instant;
+                let new = PendingRequest { sources: BTreeSet::new(), received_at, commit: None, always: true };
+                let mut request = pending.unwrap_or(new);
+                request.received_at = request.received_at.max(received_at);
+                request.sources.insert(waiting.source.clone());
+                change.pending.insert(id, request);
+            }
+            if is_firing && source.last_firing == Some(waiting.instant) {
+                source.last_firing = None;
+            }
+        }
+        change.sources.insert(waiting.source.clone(), source);
     }
 }
 
-/// The run after one that is undone must not be rolled back to the commit of a run that never was.
-fn forget_predecessor(change: &mut Change, state: &TriggerState, undone: &WaitingRun) {
-    let mut next = state.waiting.iter().filter(|(_, run)| run.source == undone.source && run.sequence == undone.sequence + 1);
-    if let Some((name, next)) = next.next() {
-        change.waiting.insert(name.clone(), WaitingRun { previous: undone.previous, ..next.clone() });
+/// Runs that follow one that is undone must not be rolled back to the commit of a run that never was.
+fn forget_predecessor(change: &mut Change, state: &TriggerState, name: &str, undone: &WaitingRun) {
+    for (next, run) in state.waiting.iter().filter(|(_, run)| run.follows.as_deref() == Some(name)) {
+        let followed = WaitingRun { previous: undone.previous, follows: undone.follows.clone(), ..run.clone() };
+        change.waiting.insert(next.clone(), followed);
+    }
+}
+
+/// Makes void what an evaluator, that may be at it still, would record of a run that is to be removed.
+pub fn skip_number(change: &mut Change, state: &TriggerState, key: &RunKey) {
+    let name = &key.source.name;
+    if key.sequence == state.next_sequence(name) {
+        let known = change.sources.get(name).or_else(|| state.sources.get(name)).cloned();
+        let source = known.unwrap_or_else(|| SourceState::new(key.reference.clone()));
+        change.sources.insert(name.clone(), SourceState { sequence: key.sequence + 1, ..source });
     }
 }

@@ -3,20 +3,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    EvaluateError,
+    EvaluateError, Memory,
     record::record,
-    release::{Undo, is_named},
+    release::{Undo, is_named, skip_number},
 };
-use crate::{Action, Change, LastRun, Loaded, RunPhase, RunRef, RunResult, RunStatus, StateStore, Trigger};
+use crate::{Action, Change, LastRun, RunPhase, RunRef, RunResult, RunStatus, StateStore, Trigger, TriggerState, Withdrawn};
 
 /// What became of the runs of a trigger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// Runs that are unfinished.
-    pub unfinished: usize,
+    /// Runs that are recorded and wait: the trigger is to be given to [`release_waiting`](super::release_waiting) whenever a run ends.
+    pub waiting: usize,
     /// Runs that waited too long, and are given up.
     pub expired: Vec<RunRef>,
-    /// When the first of those that wait will have waited too long.
+    /// Runs that somebody deleted before they began; what they were for is to be done again, at once.
+    pub deleted: Vec<RunRef>,
+    /// When to evaluate and settle again, if nothing happens before: the first of those that wait will have waited too long,
+    /// or what has expired is to be tried again.
     pub next: Option<Timestamp>,
 }
 
@@ -27,8 +30,9 @@ pub struct Settled {
 ///
 /// # Guarantees
 ///
-/// - What changes nothing writes nothing.
-/// - A run that expires is first given up in the state, and then stopped: it can never begin after that.
+/// - What changes nothing writes nothing; runs are listed only when some may be unfinished.
+/// - A run that expires is first withdrawn, then given up in the state, then removed: it is either begun or given up.
+///   If it was for a change, its source is looked at again after as long as it has waited.
 ///
 /// # Errors
 ///
@@ -37,17 +41,21 @@ pub async fn settle(
     trigger: &dyn Trigger,
     store: &dyn StateStore,
     action: &dyn Action,
+    memory: &mut Memory,
     waiting_timeout: Duration,
     now: Timestamp,
 ) -> Result<Settled, EvaluateError> {
     let id = trigger.id();
     let loaded = store.load(id).await?;
+    if !memory.may_have_leftovers && !is_unfinished(&loaded.state) {
+        return Ok(Settled { next: memory.next(), ..Settled::default() });
+    }
     let runs = action.runs(id).await?;
     let oldest_waiting = now.saturating_sub(waiting_timeout).unwrap_or(Timestamp::MIN);
-    let Loaded { state, .. } = &loaded;
+    let state = &loaded.state;
 
     let mut change = Change::default();
-    let mut settled = Settled { unfinished: runs.iter().filter(|status| !status.phase.is_finished()).count(), ..Settled::default() };
+    let mut settled = Settled::default();
     for (name, source) in &state.sources {
         let Some(last) = source.last_run.as_ref().filter(|last| !last.result.is_finished()) else { continue };
         let status = runs.iter().find(|status| status.run == last.run);
@@ -59,37 +67,65 @@ pub async fn settle(
         }
     }
     let expire = Undo { result: RunResult::Expired, roll_back: trigger.plan().on_change_only, again: false };
+    let redo = Undo { result: RunResult::Deleted, roll_back: trigger.plan().on_change_only, again: true };
     let mut in_order: Vec<_> = state.waiting.iter().collect();
     in_order.sort_by_key(|(_, waiting)| waiting.sequence);
     for (name, waiting) in in_order {
         let run = RunRef { name: name.clone(), uid: waiting.uid.clone() };
         let status = runs.iter().find(|status| status.run == run);
-        if status.is_none_or(|status| status.phase != RunPhase::Waiting) {
-            change.not_waiting.insert(name.clone());
-        } else if waiting.since <= oldest_waiting {
-            expire.add(&mut change, state, &run, waiting);
-            settled.expired.push(run);
-        } else {
-            let expires = waiting.since.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX);
-            settled.next = Some(settled.next.map_or(expires, |next| next.min(expires)));
+        let mut phase = status.map(|status| status.phase);
+        let is_expired = waiting.since <= oldest_waiting;
+        if phase == Some(RunPhase::Waiting) && is_expired && action.withdraw(&run).await? == Withdrawn::NeverBegins {
+            phase = Some(RunPhase::Deleted);
         }
+        match phase {
+            Some(RunPhase::Deleted) => {
+                let (undo, again_at, list) = if is_expired {
+                    (&expire, now.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX), &mut settled.expired)
+                } else {
+                    (&redo, now, &mut settled.deleted)
+                };
+                undo.add(&mut change, state, &run, waiting);
+                if undo.roll_back || undo.again {
+                    memory.look_again(&waiting.source, again_at);
+                }
+                list.push(run);
+            }
+            Some(RunPhase::Waiting) if !is_expired => {
+                let expires = waiting.since.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX);
+                settled.next = Some(settled.next.map_or(expires, |next| next.min(expires)));
+                settled.waiting += 1;
+            }
+            _ => drop(change.not_waiting.insert(name.clone())),
+        }
+    }
+    settled.next = settled.next.into_iter().chain(memory.next()).min();
+    // What is registered and not recorded may be at work still; it is looked at again when it is old enough.
+    let leftovers: Vec<_> = runs.iter().filter(|status| is_leftover(state, status, oldest_waiting)).collect();
+    for leftover in &leftovers {
+        skip_number(&mut change, state, &leftover.request.key);
     }
     if !change.is_empty() {
         record(store, id, &loaded, &change).await?;
     }
-    for run in &settled.expired {
+    let given_up = settled.expired.iter().chain(&settled.deleted);
+    for run in given_up.chain(leftovers.iter().map(|status| &status.run)) {
         action.stop(run).await?;
     }
-    for leftover in runs.iter().filter(|status| is_leftover(&loaded, status, oldest_waiting)) {
-        action.stop(&leftover.run).await?;
-    }
+    let is_left = |status: &&RunStatus| status.phase.has_not_begun() && !is_named(state, &status.run);
+    memory.may_have_leftovers = runs.iter().filter(is_left).count() > leftovers.len();
     Ok(settled)
 }
 
-/// A registered run that no state names and that no evaluation can record any more.
-fn is_leftover(loaded: &Loaded, status: &RunStatus, oldest_waiting: Timestamp) -> bool {
+/// Whether there is a run of which the end, or the beginning, is not in the state.
+fn is_unfinished(state: &TriggerState) -> bool {
+    let last_runs = state.sources.values().filter_map(|source| source.last_run.as_ref());
+    !state.waiting.is_empty() || last_runs.into_iter().any(|last| !last.result.is_finished())
+}
+
+/// A registered run that no state names, and that nobody came back for.
+fn is_leftover(state: &TriggerState, status: &RunStatus, oldest_waiting: Timestamp) -> bool {
     let key = &status.request.key;
-    let recorded = loaded.state.sources.get(&key.source.name).map_or(0, |source| source.sequence);
-    let outdated = key.sequence < recorded || status.request.registered_at <= oldest_waiting;
-    status.phase == RunPhase::Waiting && !is_named(&loaded.state, &status.run) && outdated
+    let outdated = key.sequence < state.next_sequence(&key.source.name) || status.request.registered_at <= oldest_waiting;
+    status.phase.has_not_begun() && !is_named(state, &status.run) && outdated
 }

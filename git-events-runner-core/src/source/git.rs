@@ -1,0 +1,166 @@
+//! Git repositories, over http and https and on this machine.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use futures_util::future::join;
+
+use crate::{Checkout, CommitId, ObjectRef, Observation, Reason, Reference, Retry, Revision, Source, SourceError, Watch};
+
+mod advertisement;
+mod capabilities;
+mod client;
+mod error;
+mod fetch;
+mod http;
+mod local;
+mod packet;
+mod refs;
+mod repository;
+mod store;
+mod uri;
+
+pub use client::{GitClient, Limits};
+pub use repository::{Credentials, Repository, Secret, Tls};
+pub use uri::{NotARepoUri, RepoUri};
+
+use http::Exchange;
+use store::{Failure, Store, blocking};
+
+/// A Git repository.
+///
+/// A check asks the server for one ref and nothing else, where the server can do so (protocol v2): two small requests, and one later on.
+/// A checkout fetches the one commit without its history. Both need a tokio runtime, and both end by themselves in the times that the
+/// [`Repository`] sets.
+#[derive(Clone, Debug)]
+pub struct GitSource {
+    id: ObjectRef,
+    repository: Repository,
+    client: GitClient,
+    keep_git_folder: bool,
+}
+
+impl GitSource {
+    /// A source of this name.
+    pub fn new(id: ObjectRef, repository: Repository, client: GitClient) -> Self {
+        Self { id, repository, client, keep_git_folder: false }
+    }
+
+    /// Whether checkouts keep their folder `.git`, as that of a shallow clone. That of a repository on this machine borrows its objects.
+    #[must_use]
+    pub fn keep_git_folder(mut self, keep: bool) -> Self {
+        self.keep_git_folder = keep;
+        self
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<CommitId>, SourceError> {
+        let limit = self.repository.timeout;
+        if let Some(path) = self.repository.uri.local_path() {
+            let (path, name) = (path.to_owned(), name.to_owned());
+            let found = tokio::time::timeout(limit, blocking(move |_| local::find(&path, &name))).await;
+            return found.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, "reading it from disk")));
+        }
+        let exchange = self.exchange()?;
+        let found = tokio::time::timeout(limit, exchange.find(name)).await;
+        found.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, exchange.phase())))
+    }
+
+    fn exchange(&self) -> Result<Exchange<'_>, SourceError> {
+        let url = self.repository.uri.http().ok_or_else(|| {
+            let message = format!("{}: ssh and git:// are not available yet: use https or http", self.repository.uri);
+            SourceError::new(Reason::InvalidSpec, Retry::Never, message)
+        })?;
+        Exchange::new(&self.repository, url, &self.client)
+    }
+
+    async fn check_out_local(&self, from: &Path, commit: CommitId, into: &Path) -> Result<(), SourceError> {
+        let from = from.to_owned();
+        let objects = blocking(move |_| local::objects(&from)).await?;
+        let store = self.store(commit, into, move |store, _| store.borrow_objects(&objects)).await?;
+        self.write_files(store, commit, into).await
+    }
+
+    async fn check_out_remote(&self, exchange: &Exchange<'_>, commit: CommitId, into: &Path) -> Result<(), SourceError> {
+        let (sender, receiver) = store::channel();
+        let received = self.store(commit, into, move |store, cancelled| store.receive(receiver, cancelled));
+        let (fetched, store) = join(exchange.fetch(&commit, sender), received).await;
+        // If both have failed, the end of the fetch is why the other was cancelled.
+        fetched?;
+        exchange.enter("writing its files");
+        self.write_files(store?, commit, into).await
+    }
+
+    /// A store with objects that `fill` brings into it.
+    async fn store(
+        &self,
+        commit: CommitId,
+        into: &Path,
+        fill: impl FnOnce(&Store, &store::Cancelled) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Store, SourceError> {
+        let folder = into.to_owned();
+        let filled = blocking(move |cancelled| Store::create(&folder).and_then(|store| fill(&store, cancelled).map(|()| store))).await;
+        filled.map_err(|failure| failure.into_error(&self.repository, &commit, into))
+    }
+
+    async fn write_files(&self, store: Store, commit: CommitId, into: &Path) -> Result<(), SourceError> {
+        let (limits, keep, uri) = (self.client.limits().clone(), self.keep_git_folder, self.repository.uri.to_string());
+        let written = blocking(move |cancelled| {
+            store.check_out(&commit, &limits, cancelled)?;
+            if keep { store.keep(&commit, &uri) } else { store.remove() }
+        });
+        written.await.map_err(|failure| failure.into_error(&self.repository, &commit, into))
+    }
+}
+
+/// The full name of a branch or tag; None for a commit.
+fn full_name(reference: &Reference) -> Result<Option<String>, SourceError> {
+    let name = match reference {
+        Reference::Branch(name) => format!("refs/heads/{name}"),
+        Reference::Tag(name) => format!("refs/tags/{name}"),
+        Reference::Commit(_) => return Ok(None),
+    };
+    // Names of Git have no spaces and no control characters, so that none can say more to a server than a name.
+    if name.len() <= 1024 && git2::Reference::is_valid_name(&name) {
+        return Ok(Some(name));
+    }
+    let shown: String = reference.name().chars().filter(|c| !c.is_control()).take(64).collect();
+    let message = format!("`{shown}` cannot be the name of a {}: correct `reference`", reference.kind());
+    Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message))
+}
+
+#[async_trait]
+impl Source for GitSource {
+    fn id(&self) -> &ObjectRef {
+        &self.id
+    }
+
+    async fn observe(&self, watch: &Watch) -> Result<Observation, SourceError> {
+        if !watch.files.is_empty() {
+            let message = format!("{}: `watchOn.files` is not available yet: watch the whole repository", self.id);
+            return Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message));
+        }
+        let commit = match &watch.reference {
+            Reference::Commit(commit) => Some(*commit),
+            named => match full_name(named)? {
+                Some(name) => self.find(&name).await?,
+                None => None,
+            },
+        };
+        let commit = commit.ok_or_else(|| SourceError::reference_not_found(&watch.reference, &self.repository.uri.to_string()))?;
+        Ok(Observation { commit, files: None })
+    }
+}
+
+#[async_trait]
+impl Checkout for GitSource {
+    async fn checkout(&self, revision: &Revision, into: &Path) -> Result<(), SourceError> {
+        let limit = self.repository.checkout_timeout;
+        if let Some(from) = self.repository.uri.local_path() {
+            let done = tokio::time::timeout(limit, self.check_out_local(from, revision.commit, into)).await;
+            return done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, "copying its files")));
+        }
+        let exchange = self.exchange()?;
+        let done = tokio::time::timeout(limit, self.check_out_remote(&exchange, revision.commit, into)).await;
+        done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, exchange.phase())))
+    }
+}

@@ -1,0 +1,175 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{Repository, Tls, capabilities::Capabilities, refs::AGENT};
+use crate::{Cause, Reason, Retry, SourceError};
+
+/// How long a connection may take to come up, TLS included.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long an unused connection is kept for the next check: most checks are a minute apart.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// Unused connections kept per host: a burst of checks should not leave hundreds.
+const IDLE_PER_HOST: usize = 8;
+
+/// For how many lists of certificate authorities a pool of connections is kept.
+const MAX_POOLS: usize = 64;
+
+/// Of how many repositories it is remembered how they talk; some 200 bytes each.
+const MAX_REMEMBERED: usize = 20_000;
+
+/// The most that is accepted from a repository: what is past these is an error, not a full disk.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of refs in a check. 64 MiB: a server without protocol v2 sends all its refs, 67 bytes each, and a million refs is a lot.
+    pub refs: u64,
+    /// Bytes of a commit's files as they are sent, compressed. 4 GiB: more than any large host takes in one push.
+    pub pack: u64,
+    /// Bytes of a commit's files as they are written. 16 GiB: a pack may unpack to a thousand times its size.
+    pub files: u64,
+    /// Number of a commit's files and folders. A million: each takes some 200 bytes of memory, and the largest public trees have half of that.
+    pub file_count: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { refs: 64 << 20, pack: 4 << 30, files: 16 << 30, file_count: 1_000_000 }
+    }
+}
+
+/// Connections to Git servers, and what is known of those. Clones share it: a process needs one.
+///
+/// It takes no proxy from the environment, keeps no cookies, and reads the system's trusted certificates once.
+#[derive(Clone)]
+pub struct GitClient(Arc<Shared>);
+
+struct Shared {
+    roots: RootCertStore,
+    limits: Limits,
+    /// By a digest of the additional certificate authorities.
+    pools: Mutex<HashMap<[u8; 32], reqwest::Client>>,
+    /// By the repository's URI: servers that talk version 2.
+    remembered: Mutex<HashMap<String, Remembered>>,
+}
+
+/// What spares a later check the first of its two requests.
+#[derive(Clone)]
+pub(super) struct Remembered {
+    /// The URL that the repository's own redirects led to.
+    pub(super) base: reqwest::Url,
+    pub(super) capabilities: Capabilities,
+}
+
+impl fmt::Debug for GitClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitClient").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+impl Default for GitClient {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl GitClient {
+    /// A client with limits of your own. It reads the system's trusted certificates: some milliseconds.
+    pub fn new(limits: Limits) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Self(Arc::new(Shared { roots, limits, pools: Mutex::default(), remembered: Mutex::default() }))
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The pool of connections that trust what the repository trusts.
+    pub(super) fn pool(&self, repository: &Repository) -> Result<reqwest::Client, SourceError> {
+        let key = Sha256::digest(repository.tls.ca_certificates.as_deref().unwrap_or_default()).into();
+        let mut pools = lock(&self.0.pools);
+        if let Some(pool) = pools.get(&key) {
+            return Ok(pool.clone());
+        }
+        let pool = self.connect(&repository.tls)?;
+        if pools.len() >= MAX_POOLS {
+            pools.clear();
+        }
+        pools.insert(key, pool.clone());
+        Ok(pool)
+    }
+
+    fn connect(&self, tls: &Tls) -> Result<reqwest::Client, SourceError> {
+        let mut roots = self.0.roots.clone();
+        if let Some(pem) = &tls.ca_certificates {
+            add_certificates(&mut roots, pem)?;
+        }
+        // The provider is named: the default of the process may be missing, or another.
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| unusable(error.into()))?.with_root_certificates(roots).with_no_client_auth();
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            // Redirects are followed by hand, within the repository's origin.
+            .redirect(reqwest::redirect::Policy::none())
+            // Some servers tell Git from browsers by the first word.
+            .user_agent(format!("git/{AGENT}"))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST);
+        builder.build().map_err(|error| unusable(error.into()))
+    }
+
+    pub(super) fn remembered(&self, repository: &Repository) -> Option<Remembered> {
+        lock(&self.0.remembered).get(&repository.uri.to_string()).cloned()
+    }
+
+    pub(super) fn remember(&self, repository: &Repository, known: Remembered) {
+        let mut remembered = lock(&self.0.remembered);
+        // All at once: each costs one request to learn again.
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(repository.uri.to_string(), known);
+    }
+
+    pub(super) fn forget(&self, repository: &Repository) {
+        lock(&self.0.remembered).remove(&repository.uri.to_string());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unusable(error: Cause) -> SourceError {
+    SourceError::new(Reason::InvalidSpec, Retry::Never, format!("no client for https can be made: {error}")).caused_by(error)
+}
+
+fn add_certificates(roots: &mut RootCertStore, pem: &str) -> Result<(), SourceError> {
+    let invalid = |why: &str| {
+        let message = format!("`tlsConfig.caCert` cannot be used: {why}; it needs one or more certificates as PEM");
+        SourceError::new(Reason::InvalidSpec, Retry::Never, message)
+    };
+    let mut found = false;
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| invalid(&error.to_string()))?;
+        roots.add(certificate).map_err(|error| invalid(&error.to_string()))?;
+        found = true;
+    }
+    if found { Ok(()) } else { Err(invalid("it has no certificate")) }
+}

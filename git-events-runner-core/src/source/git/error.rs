@@ -1,0 +1,188 @@
+//! Errors in words: what, where and what to do, without a secret.
+
+use std::{error::Error, io, time::Duration};
+
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use rustls::CertificateError;
+
+use super::{Repository, packet::WireError};
+use crate::{CommitId, Reason, Reference, Retry, SourceError};
+
+/// The longest time that a server may ask us to wait: it should not be able to switch a source off for good.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// The server answered with a status that is no success and no redirect.
+pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &HeaderMap) -> SourceError {
+    let uri = &repository.uri;
+    let wait = retry_after(headers, Timestamp::now());
+    let (reason, retry, message) = match status.as_u16() {
+        401 | 403 if repository.credentials.are_none() => {
+            let message = format!("{uri} asks for credentials ({status}) and none are configured: set `authConfig`, or correct `repoUri`");
+            (Reason::AuthenticationFailed, Retry::Backoff, message)
+        }
+        401 | 403 => {
+            let message = format!("{uri} refuses the credentials ({status}): check the Secret, and what they may read");
+            (Reason::AuthenticationFailed, Retry::Backoff, message)
+        }
+        404 | 410 => {
+            let message = format!("there is no repository at {uri} ({status}), or it is hidden from these credentials: check `repoUri`");
+            (Reason::RepositoryNotFound, Retry::Backoff, message)
+        }
+        429 => (Reason::RateLimited, wait, format!("{uri} asks for fewer requests ({status})")),
+        500.. => (Reason::Unreachable, wait, format!("{uri} is not able to answer now ({status}): see its own logs")),
+        _ => {
+            let message = format!("{uri} answers {status}, which is not how a Git server answers: check `repoUri`");
+            (Reason::ProtocolError, Retry::Backoff, message)
+        }
+    };
+    SourceError::new(reason, retry, message)
+}
+
+/// What `Retry-After` says, in seconds or as a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Retry {
+    let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else { return Retry::Backoff };
+    let seconds = match text.trim().parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => rfc2822::parse(text).ok().and_then(|date| date.timestamp().duration_since(now).try_into().ok()),
+    };
+    seconds.map_or(Retry::Backoff, |wait| Retry::After(wait.min(LONGEST_WAIT)))
+}
+
+/// The server did not answer, or stopped in the middle.
+pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> SourceError {
+    let uri = &repository.uri;
+    // Its own text would show the whole URL.
+    let error = error.without_url();
+    let (reason, message) = if let Some(rustls::Error::InvalidCertificate(why)) = find_tls_error(&error) {
+        (Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why)))
+    } else if error.is_connect() && error.is_timeout() {
+        (Reason::Timeout, format!("no connection to {uri} within {:?}: check host, port and network", super::client::CONNECT_TIMEOUT))
+    } else if error.is_connect() {
+        (Reason::Unreachable, format!("no connection to {uri}: {}", innermost(&error)))
+    } else {
+        (Reason::Unreachable, format!("the connection to {uri} broke off: {}", innermost(&error)))
+    };
+    SourceError::new(reason, Retry::Backoff, message).caused_by(error)
+}
+
+fn find_tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An io::Error hands out what is beneath the error it holds, and not that error.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    None
+}
+
+fn in_words(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => {
+            "it is signed by nobody who is trusted here: give the certificate authority by `tlsConfig.caCert`".to_owned()
+        }
+        CertificateError::BadSignature => "it is not signed by the authority that it names: check `tlsConfig.caCert`".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: the server needs a new one".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet: check the clocks on both sides".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is made for another host name: use the name that is in it, or have it made for this one".to_owned()
+        }
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is that of a certificate authority (CA:TRUE), which a server cannot use: make one with CA:FALSE".to_owned()
+        }
+        other => format!("{other}"),
+    }
+}
+
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string().to_lowercase()
+}
+
+/// It took longer than it may.
+pub(super) fn timeout(repository: &Repository, limit: Duration, phase: &str) -> SourceError {
+    SourceError::new(Reason::Timeout, Retry::Backoff, format!("{} took longer than {limit:?}, while {phase}", repository.uri))
+}
+
+/// The server redirects to where the credentials do not belong; only the origin of that place is shown.
+pub(super) fn redirected(repository: &Repository, to: Option<&reqwest::Url>) -> SourceError {
+    let to = to.map_or_else(|| "nowhere".to_owned(), |url| url.origin().ascii_serialization());
+    let message = format!("{} redirects to {to}, which is not followed: if it is right, use that in `repoUri`", repository.uri);
+    SourceError::new(Reason::ProtocolError, Retry::Backoff, message)
+}
+
+/// The answer is not that of a Git server.
+pub(super) fn not_git(repository: &Repository, content_type: &str) -> SourceError {
+    // Only the type itself, and only if it looks like one: the rest is the server's own text.
+    let plain = content_type.split(';').next().unwrap_or_default().trim();
+    let is_type = plain.len() <= 60 && plain.chars().all(|c| c.is_ascii_alphanumeric() || "/-+._".contains(c));
+    let plain = if is_type && !plain.is_empty() { plain } else { "something else" };
+    let what = format!("{} answers with {plain}, not as a Git server (smart http)", repository.uri);
+    SourceError::new(Reason::ProtocolError, Retry::Backoff, format!("{what}: check `repoUri`, and whether it asks for credentials"))
+}
+
+/// The bytes of the answer make no sense.
+pub(super) fn malformed(repository: &Repository, what: &str) -> SourceError {
+    SourceError::new(Reason::ProtocolError, Retry::Backoff, format!("{} does not answer as a Git server does: {what}", repository.uri))
+}
+
+/// The answer ended too early.
+pub(super) fn cut_off(repository: &Repository) -> SourceError {
+    malformed(repository, "its answer is cut off")
+}
+
+/// More is sent than is accepted.
+pub(super) fn too_large(repository: &Repository, what: &str, limit: u64) -> SourceError {
+    let message = format!("{} has {what} than is accepted, which is {limit}", repository.uri);
+    SourceError::new(Reason::TooLarge, Retry::Backoff, message)
+}
+
+/// The server's bytes are malformed, or report an error. `wanted` is the commit that was asked for by id.
+pub(super) fn of_wire(repository: &Repository, error: WireError, wanted: Option<&CommitId>) -> SourceError {
+    let text = match error {
+        WireError::Malformed(what) => return malformed(repository, &what),
+        WireError::Remote(text) => repository.credentials.redact(&text),
+    };
+    match wanted {
+        // What git's and JGit's upload-pack say when they have no such commit, or do not show it.
+        Some(commit) if text.contains("not our ref") || (text.contains("not valid") && text.contains(&commit.to_string())) => {
+            SourceError::reference_not_found(&Reference::Commit(*commit), &repository.uri.to_string())
+        }
+        _ => SourceError::new(Reason::ProtocolError, Retry::Backoff, format!("{} reports: {text}", repository.uri)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let now = "1994-11-06T08:49:00Z".parse().unwrap();
+        let read = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]), now);
+        assert_eq!(read("120"), Retry::After(Duration::from_secs(120)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Retry::After(Duration::from_secs(37)));
+        assert_eq!(read("99999999"), Retry::After(LONGEST_WAIT));
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Retry::Backoff, "it is over already");
+        assert_eq!(read("soon"), Retry::Backoff);
+        assert_eq!(retry_after(&HeaderMap::new(), now), Retry::Backoff);
+    }
+
+    #[test]
+    fn a_servers_content_type_is_shown_only_if_it_is_one() {
+        let repository = Repository::new(super::super::RepoUri::parse("https://example.com/a").unwrap());
+        assert!(not_git(&repository, "text/html; charset=utf-8").to_string().contains("answers with text/html, not"));
+        assert!(not_git(&repository, "text html\u{1b}").to_string().contains("answers with something else, not"));
+    }
+}

@@ -1,0 +1,188 @@
+use std::{fmt, time::Duration};
+
+use data_encoding::BASE64;
+use reqwest::header::HeaderValue;
+use serde::{Deserialize, Serialize};
+
+use super::RepoUri;
+use crate::{Reason, Retry, SourceError};
+
+/// A repository, and how to get at it.
+///
+/// It can be serialized, so that another process of ours can check it out; **what is written then holds the credentials.**
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Repository {
+    /// Where it is.
+    pub uri: RepoUri,
+    /// What it is shown to be let in.
+    #[serde(default)]
+    pub credentials: Credentials,
+    /// How its server is recognized.
+    #[serde(default)]
+    pub tls: Tls,
+    /// How long one check may take, everything included, and for how long a checkout may receive nothing.
+    pub timeout: Duration,
+    /// How long a checkout may take, everything included.
+    pub checkout_timeout: Duration,
+}
+
+impl Repository {
+    /// A repository that needs no credentials, with the default times: a minute for a check, an hour for a checkout.
+    pub fn new(uri: RepoUri) -> Self {
+        let (timeout, checkout_timeout) = (Duration::from_secs(60), Duration::from_secs(3600));
+        Self { uri, credentials: Credentials::None, tls: Tls::default(), timeout, checkout_timeout }
+    }
+}
+
+/// What a server is shown to be let in. It is sent to the scheme, host and port of the repository's URI only.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Credentials {
+    /// Nothing.
+    #[default]
+    None,
+    /// A user and a password, over http or https.
+    Basic {
+        /// The user.
+        username: Secret,
+        /// The password, or a token that stands for one.
+        password: Secret,
+    },
+    /// `Authorization: <the value as it is>`, over http or https.
+    Token {
+        /// The whole value of the header, such as `Bearer …`.
+        token: Secret,
+    },
+}
+
+impl Credentials {
+    pub(super) fn are_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The header that carries them.
+    pub(super) fn header(&self) -> Result<Option<HeaderValue>, SourceError> {
+        let Some(value) = self.authorization() else { return Ok(None) };
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
+            let message = "the token cannot be sent: it has characters that a header cannot have, such as line ends; correct the Secret";
+            SourceError::new(Reason::InvalidSpec, Retry::Never, message)
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn authorization(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Basic { username: Secret(username), password: Secret(password) } => {
+                Some(format!("Basic {}", BASE64.encode(format!("{username}:{password}").as_bytes())))
+            }
+            Self::Token { token } => Some(token.0.clone()),
+        }
+    }
+
+    /// A text of the server without what it may repeat of these credentials.
+    pub(super) fn redact(&self, text: &str) -> String {
+        let header = self.authorization().unwrap_or_default();
+        let password = if let Self::Basic { password, .. } = self { password.0.as_str() } else { "" };
+        let secrets = [header.as_str(), header.split_once(' ').map_or("", |(_, value)| value), password];
+        secrets.iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
+    }
+}
+
+/// How a server is recognized; https only.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Certificates, as PEM, that are trusted besides those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificates: Option<String>,
+}
+
+/// A text that is never shown: its Debug is `…`. Line ends after it, which editors and `echo` leave, do not belong to it.
+///
+/// It can be serialized, and **what is written then is the secret itself.**
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(mut text: String) -> Self {
+        text.truncate(text.trim_end_matches(['\r', '\n']).len());
+        Self(text)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<Secret> for String {
+    fn from(secret: Secret) -> Self {
+        secret.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn basic() -> Credentials {
+        Credentials::Basic { username: "me".into(), password: "canary\r\n".into() }
+    }
+
+    #[test]
+    fn line_ends_after_a_secret_do_not_belong_to_it() {
+        assert_eq!(basic().authorization().unwrap(), format!("Basic {}", BASE64.encode(b"me:canary")));
+        assert_eq!(Secret::from(" a \n").expose(), " a ");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let mut repository = Repository::new(RepoUri::parse("https://example.com/a").unwrap());
+        for credentials in [basic(), Credentials::Token { token: "Bearer canary".into() }] {
+            repository.credentials = credentials;
+            let shown = format!("{repository:?} {:?}", repository.credentials.header());
+            assert!(!shown.contains("canary") && !shown.contains(&BASE64.encode(b"me:canary")), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_read_back_with_its_secrets() {
+        let mut repository = Repository::new(RepoUri::parse("https://example.com/a").unwrap());
+        repository.credentials = basic();
+        let read: Repository = serde_json::from_str(&serde_json::to_string(&repository).unwrap()).unwrap();
+        assert_eq!(read.credentials.authorization(), repository.credentials.authorization());
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_carry_is_an_error_without_it() {
+        let error = Credentials::Token { token: "canary\nX-Other: 1".into() }.header().unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidSpec);
+        assert!(!format!("{error:?}").contains("canary"));
+    }
+
+    #[test]
+    fn what_a_server_repeats_of_the_credentials_is_taken_out() {
+        let text = format!("no canary here: Basic {}", BASE64.encode(b"me:canary"));
+        assert_eq!(basic().redact(&text), "no … here: …");
+        assert_eq!(Credentials::Token { token: "Bearer canary".into() }.redact("canary?"), "…?");
+        assert_eq!(Credentials::None.redact("a"), "a");
+    }
+}

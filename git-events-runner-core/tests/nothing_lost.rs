@@ -1,0 +1,58 @@
+//! Shakes the engine at random, and checks what must hold through all of it.
+//!
+//! Two evaluators work on one trigger at once. Every call of a port gives way to the other evaluator, and an evaluator is dropped between
+//! any two calls, which is what a crash after a write is. Meanwhile branches move, requests come, sources and actions fail, and runs end,
+//! expire and vanish.
+
+mod nothing_lost {
+    pub mod turns;
+    pub mod world;
+}
+
+use nothing_lost::world::{Setting, Step, World};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_and_nothing_runs_twice(setting in any_setting(), steps in prop::collection::vec(any_step(), 1..150)) {
+        let mut world = World::new(setting);
+        for step in steps {
+            world.take(&step);
+            world.check_always();
+        }
+        world.come_to_rest();
+        world.check_at_rest();
+    }
+}
+
+fn any_setting() -> impl Strategy<Value = Setting> {
+    use git_events_runner_core::{ConcurrencyPolicy as Policy, OnFirstCheck};
+    let policy = prop_oneof![2 => Just(Policy::Allow), 1 => Just(Policy::Forbid), 1 => Just(Policy::Replace)];
+    let first = prop_oneof![3 => Just(OnFirstCheck::Run), 1 => Just(OnFirstCheck::Record)];
+    let slots = prop_oneof![1 => Just(1_usize), 3 => Just(usize::MAX)];
+    (prop::bool::weighted(0.7), policy, first, slots, any::<bool>()).prop_map(
+        |(on_change_only, concurrency, on_first_check, slots, fires)| Setting { on_change_only, concurrency, on_first_check, slots, fires },
+    )
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let sources = prop::sample::subsequence(vec![0_usize, 1], 1..=2);
+    prop_oneof![
+        6 => (0..2_usize, 0..4_u8).prop_map(|(source, content)| Step::Push { source, content }),
+        1 => (0..2_usize).prop_map(|source| Step::DeleteBranch { source }),
+        6 => (sources, any::<bool>(), prop::option::weighted(0.3, 0..4_u8))
+            .prop_map(|(sources, always, hint)| Step::Request { sources, always, hint }),
+        10 => (0..2_usize).prop_map(|evaluator| Step::Evaluate { evaluator }),
+        4 => (0..2_usize).prop_map(|evaluator| Step::Settle { evaluator }),
+        3 => (0..2_usize).prop_map(|evaluator| Step::ReleaseWaiting { evaluator }),
+        40 => (0..2_usize, 1..12_u8).prop_map(|(evaluator, calls)| Step::GoOn { evaluator, calls }),
+        5 => (0..2_usize).prop_map(|evaluator| Step::Crash { evaluator }),
+        6 => prop_oneof![3 => 1..20_u8, 1 => 60..120_u8].prop_map(|seconds| Step::Wait { seconds }),
+        5 => (0..16_usize, any::<bool>()).prop_map(|(run, well)| Step::Finish { run, well }),
+        3 => (0..16_usize).prop_map(|run| Step::DeleteRun { run }),
+        2 => (0..2_usize, any::<bool>()).prop_map(|(source, failing)| Step::SourceFails { source, failing }),
+        2 => any::<bool>().prop_map(|failing| Step::ActionFails { failing }),
+    ]
+}

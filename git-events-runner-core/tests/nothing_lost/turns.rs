@@ -1,0 +1,114 @@
+//! Ports that give way before and after each call, so that a test decides who goes on and where a crash falls.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use async_trait::async_trait;
+use git_events_runner_core::*;
+
+pub type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Lets a task make one more call.
+pub fn go_on<T>(task: &mut Task<T>) -> Poll<T> {
+    task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Lets a task end.
+pub fn finish<T>(mut task: Task<T>) -> T {
+    loop {
+        if let Poll::Ready(done) = go_on(&mut task) {
+            return done;
+        }
+    }
+}
+
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+async fn in_turns<T>(call: impl Future<Output = T>) -> T {
+    give_way().await;
+    let answer = call.await;
+    give_way().await;
+    answer
+}
+
+/// A port of which every call takes turns.
+#[derive(Clone)]
+pub struct InTurns<T>(pub T);
+
+#[async_trait]
+impl StateStore for InTurns<InMemoryStore> {
+    async fn load(&self, id: &TriggerId) -> Result<Loaded, StateError> {
+        in_turns(self.0.load(id)).await
+    }
+
+    async fn record(&self, id: &TriggerId, version: &Version, change: &Change) -> Result<(), StateError> {
+        in_turns(self.0.record(id, version, change)).await
+    }
+}
+
+#[async_trait]
+impl Source for InTurns<InMemorySource> {
+    fn id(&self) -> &ObjectRef {
+        self.0.id()
+    }
+
+    async fn observe(&self, watch: &Watch) -> Result<Observation, SourceError> {
+        in_turns(self.0.observe(watch)).await
+    }
+}
+
+#[async_trait]
+impl Action for InTurns<InMemoryAction> {
+    fn id(&self) -> &ObjectRef {
+        self.0.id()
+    }
+
+    async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError> {
+        in_turns(self.0.register(run)).await
+    }
+
+    async fn release(&self, run: &RunRef) -> Result<Released, ActionError> {
+        in_turns(self.0.release(run)).await
+    }
+
+    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        in_turns(self.0.runs(of)).await
+    }
+
+    async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {
+        in_turns(self.0.withdraw(run)).await
+    }
+
+    async fn stop(&self, run: &RunRef) -> Result<(), ActionError> {
+        in_turns(self.0.stop(run)).await
+    }
+}
+
+#[async_trait]
+impl Catalog for InTurns<InMemoryCatalog> {
+    async fn source(&self, of: &TriggerId, source: &ObjectRef) -> Result<Arc<dyn Source>, CatalogError> {
+        in_turns(self.0.source(of, source)).await
+    }
+
+    async fn checkout(&self, of: &TriggerId, source: &ObjectRef) -> Result<Arc<dyn Checkout>, CatalogError> {
+        in_turns(self.0.checkout(of, source)).await
+    }
+
+    async fn action(&self, of: &TriggerId, action: &ObjectRef) -> Result<Arc<dyn Action>, CatalogError> {
+        in_turns(self.0.action(of, action)).await
+    }
+}

@@ -1,0 +1,91 @@
+//! The accept loop beneath every HTTP port: warp's own sets no timeouts and cannot be given TLS.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+use tracing::{debug, warn};
+use warp::{Filter, Reply};
+
+/// How long a client may take to send its headers; it also ends connections that are kept and not used.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How much of a request's head is read, in bytes, and how many headers it may have.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// How many connections are served at a time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How long requests in flight may take after the end was asked for.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Serves until `stop` turns true, then finishes what is in flight.
+pub async fn serve<F>(listener: TcpListener, routes: F, mut stop: watch::Receiver<bool>)
+where
+    F: Filter + Clone + Send + Sync + 'static,
+    F::Extract: Reply,
+    F::Error: Into<warp::Rejection>,
+    F: Filter<Error = std::convert::Infallible>,
+{
+    let service = TowerToHyperService::new(warp::service(routes));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let in_flight = GracefulShutdown::new();
+    loop {
+        let accept = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Too many open files, mostly: it passes when connections end.
+                warn!("no connection can be accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_WITHIN)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service.clone());
+        let connection = in_flight.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!("a connection ended: {error}");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN_WITHIN, in_flight.shutdown()).await.is_err() {
+        warn!("requests in flight took longer than {DRAIN_WITHIN:?} to finish, and were given up");
+    }
+}
+
+/// Binds a port.
+pub async fn bind(address: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::from((address, port));
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{address} cannot be listened on for webhooks: choose another --webhooks-port or --webhooks-address"))
+}

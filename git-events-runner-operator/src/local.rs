@@ -1,0 +1,276 @@
+//! Local mode: the same manifests from a folder, and actions as processes of this machine.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use git_events_runner_core::{
+    Catalog as _, FileStore, Trigger, TriggerId, crd,
+    engine::Memory,
+    git::GitClient,
+    manifests::{Content, Manifests},
+    process::{Runs, Supervisor},
+};
+use jiff::Timestamp;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tracing::{error, info, warn};
+
+mod agenda;
+mod clock;
+mod driver;
+mod folder;
+mod hooks;
+
+use agenda::Agenda;
+use driver::{Driven, Driver};
+use folder::Object;
+use hooks::LocalHooks;
+
+use crate::{args, http, log, webhook};
+
+/// How often it is written down up to where all firings are handled. After a crash, those since then are looked at again.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How often finished runs are looked at, whether they are to be kept any longer.
+const CLEAN_UP: Duration = Duration::from_secs(60);
+
+pub fn run(args: args::Local) -> anyhow::Result<ExitCode> {
+    let args::Local { dir, once, state, webhooks_address, webhooks_port, json_logs, log_level } = args;
+    log::start(json_logs, &log_level)?;
+    let state = state.unwrap_or_else(|| dir.join(".git-events-runner"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be started")?;
+    runtime.block_on(async {
+        let mut local = Local::open(&dir, &state).await?;
+        if once {
+            return local.run_once().await;
+        }
+        let listener = if local.hooks.is_empty() { None } else { Some(http::bind(webhooks_address, webhooks_port).await?) };
+        local.run(listener).await
+    })
+}
+
+/// What is read from the folder, and what is remembered of it.
+struct Local {
+    store: FileStore,
+    catalog: Manifests,
+    runs: Runs,
+    agenda: Agenda,
+    hooks: LocalHooks,
+    triggers: Vec<Arc<dyn Trigger>>,
+    /// How many objects cannot be used.
+    mistakes: usize,
+}
+
+impl Local {
+    async fn open(dir: &Path, state: &Path) -> anyhow::Result<Self> {
+        let objects = folder::read(dir)?;
+        let mut content = Content::new(crd::RuntimeConfig::default());
+        let (mut schedules, mut webhooks) = (vec![], vec![]);
+        for (file, object) in objects {
+            let folder = file.parent().unwrap_or(dir);
+            match object {
+                Object::GitRepo(repo) => content.add_git_repo(repo, folder),
+                Object::ClusterGitRepo(repo) => content.add_cluster_git_repo(repo, folder),
+                Object::Action(action) => content.add_action(action),
+                Object::ClusterAction(action) => content.add_cluster_action(action),
+                Object::Secret(secret) => content.add_secret(secret),
+                Object::ConfigMap(map) => content.add_config_map(map),
+                Object::ScheduleTrigger(trigger) => schedules.push((file, trigger)),
+                Object::WebhookTrigger(trigger) => webhooks.push((file, trigger)),
+            }
+        }
+        let store = FileStore::open(state.to_owned())?;
+        keep_out_of_git(state)?;
+        let program = std::env::current_exe().context("the path of this program is not known")?;
+        let supervisor = Supervisor { program, args: vec!["supervise".to_owned()] };
+        let max_running = content.config().action.max_running_jobs.try_into().unwrap_or(usize::MAX);
+        let runs = Runs::open(&state.join("runs"), supervisor, Timestamp::now)?.with_max_running(max_running);
+        let catalog = Manifests::new(content, GitClient::default(), runs.clone());
+        let agenda = Agenda::default();
+        let hooks = LocalHooks::new(agenda.clone());
+        let mut local = Self { store, catalog, runs, agenda, hooks, triggers: vec![], mistakes: 0 };
+        for (file, trigger) in schedules {
+            let policy = trigger.policy(local_id(trigger.id()));
+            local.add(&file, policy).await;
+        }
+        for (file, trigger) in webhooks {
+            let policy = trigger.policy(local_id(trigger.id()));
+            let Some(policy) = local.add(&file, policy).await else { continue };
+            if let Some(why) = local.hooks.add(&policy, &trigger.spec.webhook, &local.catalog) {
+                local.mistakes += 1;
+                warn!(trigger = %policy.id(), "answers every request with 503: {why}");
+            }
+        }
+        Ok(local)
+    }
+
+    /// Adds a trigger, if all that it names can be used.
+    async fn add<T: Trigger + Clone + 'static>(&mut self, file: &Path, policy: Result<T, crd::InvalidSpec>) -> Option<T> {
+        let checked = match policy {
+            Ok(policy) => match self.find_all(&policy).await {
+                Ok(()) => Ok(policy),
+                Err(mistakes) => Err(mistakes),
+            },
+            Err(error) => Err(vec![error.to_string()]),
+        };
+        match checked {
+            Ok(policy) => {
+                self.triggers.push(Arc::new(policy.clone()));
+                Some(policy)
+            }
+            Err(mistakes) => {
+                self.mistakes += mistakes.len();
+                mistakes.iter().for_each(|mistake| error!("{}: {mistake}", file.display()));
+                None
+            }
+        }
+    }
+
+    async fn find_all(&self, trigger: &dyn Trigger) -> Result<(), Vec<String>> {
+        let (id, plan) = (trigger.id(), trigger.plan());
+        let mut mistakes = vec![];
+        for source in &plan.sources {
+            mistakes.extend(self.catalog.source(id, source).await.err().map(|error| format!("{id} does not start: {error}")));
+        }
+        mistakes.extend(self.catalog.action(id, &plan.action).await.err().map(|error| format!("{id} does not start: {error}")));
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    }
+
+    fn driver(&self) -> Driver {
+        Driver::new(self.store.clone(), self.catalog.clone(), self.runs.clone(), self.agenda.clone())
+    }
+
+    /// The triggers, each with the instant up to which its firings are handled.
+    async fn driven(&self) -> anyhow::Result<Vec<Driven>> {
+        let now = Timestamp::now();
+        let heartbeat = self.store.last_heartbeat().await?;
+        let mut driven = vec![];
+        for trigger in &self.triggers {
+            let created = self.store.add(trigger.id(), trigger.plan().generation, now).await?;
+            let handled = heartbeat.map_or(created, |heartbeat| heartbeat.max(created));
+            driven.push(Driven { trigger: Arc::clone(trigger), memory: Memory::new(handled) });
+        }
+        Ok(driven)
+    }
+
+    async fn run_once(&mut self) -> anyhow::Result<ExitCode> {
+        let driver = self.driver();
+        driver.adopt().await?;
+        let mut triggers = self.driven().await?;
+        for driven in &mut triggers {
+            // What runs on change is checked, due or not.
+            if driven.trigger.plan().on_change_only {
+                driven.memory = Memory::new(Timestamp::UNIX_EPOCH);
+            }
+        }
+        let mut stop = stop_signal()?;
+        tokio::select! {
+            () = driver.evaluate_once(triggers) => self.store.heartbeat(Timestamp::now()).await?,
+            _ = stop.wait_for(|stop| *stop) => {
+                warn!("ended before everything was done");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        self.clean_up().await;
+        Ok(if driver.failures() + self.mistakes == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn run(mut self, listener: Option<TcpListener>) -> anyhow::Result<ExitCode> {
+        let mut stop = stop_signal()?;
+        let driver = self.driver();
+        driver.adopt().await?;
+        let mut tasks = JoinSet::new();
+        let triggers = self.driven().await?;
+        info!("{} triggers are watched", triggers.len());
+        if triggers.is_empty() {
+            anyhow::bail!("there is nothing to watch: no trigger can be used");
+        }
+        let now = Timestamp::now();
+        for driven in triggers {
+            let wake = self.agenda.add(driven.trigger.id(), now);
+            tasks.spawn(driver.clone().drive(driven, wake));
+        }
+        tasks.spawn(driver.clone().give_turns());
+        let mut clock = clock::start(self.agenda.clone()).await?;
+        let serving = listener.map(|listener| self.serve(listener, stop.clone())).transpose()?;
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut clean_up = tokio::time::interval(CLEAN_UP);
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                _ = heartbeat.tick() => self.beat().await,
+                _ = clean_up.tick() => self.clean_up().await,
+            }
+        }
+        clock.shutdown().await?;
+        if let Some(serving) = serving {
+            serving.await.context("the webhook listener panicked")?;
+        }
+        // An evaluation may be dropped at any point.
+        tasks.shutdown().await;
+        self.beat().await;
+        match driver.running() {
+            0 => info!("ended"),
+            running => info!("ended; {running} runs go on, and the next start follows them"),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn serve(&mut self, listener: TcpListener, stop: watch::Receiver<bool>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+        let address = listener.local_addr().context("the address of the port is not known")?;
+        for path in self.hooks.paths() {
+            info!("webhook: POST http://{address}{path}");
+        }
+        let hooks = std::mem::replace(&mut self.hooks, LocalHooks::new(self.agenda.clone()));
+        let routes = webhook::routes(Arc::new(hooks), Arc::new(self.store.clone()));
+        Ok(tokio::spawn(http::serve(listener, routes, stop)))
+    }
+
+    async fn beat(&self) {
+        if let Err(error) = self.store.heartbeat(self.agenda.handled(Timestamp::now())).await {
+            warn!("{error}");
+        }
+    }
+
+    async fn clean_up(&self) {
+        let catalog = self.catalog.clone();
+        if let Err(error) = self.runs.remove_finished(move |action| catalog.kept_for(action), Timestamp::now()).await {
+            warn!("finished runs cannot be removed: {error}");
+        }
+    }
+}
+
+/// Where there is no API server, a trigger is known by its name.
+fn local_id(id: TriggerId) -> TriggerId {
+    TriggerId { uid: format!("{}/{}/{}", id.kind, id.namespace, id.name), ..id }
+}
+
+/// The folder of the state is in a repository, mostly, and does not belong into it.
+fn keep_out_of_git(state: &Path) -> anyhow::Result<()> {
+    let file: PathBuf = state.join(".gitignore");
+    if !file.exists() {
+        std::fs::write(&file, "*\n").with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Turns true when the process is asked to end.
+fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        sender.send_replace(true);
+        sender.closed().await;
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,195 @@
+//! The webhook listener. It knows the domain only through [`Inbox`]: a request is durable before it is answered.
+
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt as _};
+use git_events_runner_core::{Accepted, FireRequest, Inbox, PendingRequest, RequestId, StateError, TriggerId};
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tracing::{error, info};
+use warp::{
+    Buf, Filter, Rejection, Reply,
+    http::{HeaderMap, Method, StatusCode, header},
+    path::Tail,
+    reply::Response,
+};
+
+/// The largest body that is read, in bytes.
+const MAX_BODY: usize = 3 << 20;
+
+/// How long a client may take to send its body.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a client that is to try again is told to wait, in seconds.
+const RETRY_AFTER: &str = "10";
+
+/// What the listener knows of a WebhookTrigger.
+pub struct Hook {
+    pub id: TriggerId,
+    pub sources: BTreeSet<String>,
+    pub multi_source: bool,
+    /// Whether each request starts the action, changed or not.
+    pub always: bool,
+    /// Why it takes no requests, if it does not.
+    pub closed: Option<String>,
+    pub proof: Proof,
+}
+
+/// How a request proves itself.
+pub enum Proof {
+    /// It need not.
+    None,
+    /// By a header that holds the token.
+    Header { name: header::HeaderName, token: Token },
+}
+
+/// A token, as its digest: comparing two takes as long however much of them is equal.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    pub fn new(token: impl AsRef<[u8]>) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+/// Where hooks are looked up, and what is told that one was accepted.
+pub trait Hooks: Send + Sync {
+    fn find(&self, namespace: &str, name: &str) -> Option<Arc<Hook>>;
+    fn accepted(&self, id: &TriggerId);
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    status: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_id: Option<&'a str>,
+}
+
+fn answer(code: StatusCode, message: &str, task_id: Option<&str>) -> Response {
+    let status = if code.is_success() { "ok" } else { "error" };
+    let mut response = warp::reply::with_status(warp::reply::json(&Answer { status, message, task_id }), code).into_response();
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
+    }
+    response
+}
+
+/// `POST /{namespace}/{trigger}` and `POST /{namespace}/{trigger}/{source}`; everything else is refused as JSON, too.
+pub fn routes(hooks: Arc<dyn Hooks>, inbox: Arc<dyn Inbox>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    warp::method()
+        .and(warp::path::tail())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(move |method: Method, path: Tail, headers: HeaderMap, body| {
+            let (hooks, inbox) = (Arc::clone(&hooks), Arc::clone(&inbox));
+            async move { receive(&*hooks, &*inbox, &method, path.as_str(), &headers, body).await.unwrap_or_else(|refused| refused) }
+        })
+        .recover(|rejected: Rejection| async move {
+            error!("a request was not understood: {rejected:?}");
+            Ok::<_, Infallible>(answer(StatusCode::BAD_REQUEST, "the request cannot be read", None))
+        })
+        .unify()
+}
+
+async fn receive<B: Buf>(
+    hooks: &dyn Hooks,
+    inbox: &dyn Inbox,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, warp::Error>>,
+) -> Result<Response, Response> {
+    let refuse = |code, message: &str| answer(code, message, None);
+    let parts: Vec<_> = path.trim_end_matches('/').split('/').collect();
+    let (namespace, name, source) = match parts[..] {
+        [namespace, name] => (namespace, name, None),
+        [namespace, name, source] => (namespace, name, Some(source)),
+        _ => {
+            return Err(refuse(
+                StatusCode::NOT_FOUND,
+                "there is nothing here: the path is /{namespace}/{trigger} or /{namespace}/{trigger}/{source}",
+            ));
+        }
+    };
+    if method != Method::POST {
+        return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "a webhook is a POST"));
+    }
+    if !is_content_type_known(headers) {
+        let message = "the content type is neither application/json nor application/x-www-form-urlencoded nor text/plain";
+        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    let no_such_trigger = || refuse(StatusCode::NOT_FOUND, "there is no such trigger");
+    let hook = hooks.find(namespace, name).ok_or_else(no_such_trigger)?;
+    read(body).await?;
+    authenticate(&hook.proof, headers)?;
+    let sources = match source {
+        Some(source) if hook.sources.contains(source) => BTreeSet::from([source.to_owned()]),
+        Some(_) => return Err(refuse(StatusCode::NOT_FOUND, "the trigger has no such source")),
+        None if hook.multi_source => hook.sources.clone(),
+        None => {
+            return Err(refuse(StatusCode::BAD_REQUEST, "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}"));
+        }
+    };
+    if let Some(why) = &hook.closed {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, why));
+    }
+    record(hooks, inbox, &hook, sources).await
+}
+
+async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, sources: BTreeSet<String>) -> Result<Response, Response> {
+    let id = RequestId::try_from(uuid::Uuid::new_v4().to_string()).expect("a UUID is 36 hexadecimal digits and hyphens");
+    let request = PendingRequest { sources, received_at: Timestamp::now(), commit: None, always: hook.always };
+    match inbox.request(&hook.id, &FireRequest { id: id.clone(), request }).await {
+        Ok(Accepted::Recorded | Accepted::AlreadyPending) => {
+            info!(trigger = %hook.id, request = %id, "request accepted");
+            hooks.accepted(&hook.id);
+            Ok(answer(StatusCode::ACCEPTED, "recorded", Some(id.as_str())))
+        }
+        Err(refused @ StateError::Full(_)) => Err(answer(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string(), None)),
+        Err(failed) => {
+            error!(trigger = %hook.id, "a request cannot be recorded: {failed}");
+            Err(answer(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded now", None))
+        }
+    }
+}
+
+fn is_content_type_known(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
+    let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(kind.as_str(), "application/json" | "application/x-www-form-urlencoded" | "text/plain")
+}
+
+/// Reads the body, and no more of it than it may have.
+async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Result<Vec<u8>, Response> {
+    let reading = async {
+        let mut body = std::pin::pin!(body);
+        let mut read = vec![];
+        while let Some(chunk) = body.next().await {
+            let mut chunk = chunk.map_err(|_broken| answer(StatusCode::BAD_REQUEST, "the body ends too early", None))?;
+            if read.len() + chunk.remaining() > MAX_BODY {
+                return Err(answer(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB", None));
+            }
+            while chunk.has_remaining() {
+                let part = chunk.chunk();
+                read.extend_from_slice(part);
+                let length = part.len();
+                chunk.advance(length);
+            }
+        }
+        Ok(read)
+    };
+    let late = |_| answer(StatusCode::REQUEST_TIMEOUT, "the body takes too long", None);
+    tokio::time::timeout(BODY_WITHIN, reading).await.map_err(late)?
+}
+
+fn authenticate(proof: &Proof, headers: &HeaderMap) -> Result<(), Response> {
+    let Proof::Header { name, token } = proof else { return Ok(()) };
+    match headers.get(name) {
+        Some(given) if Token::new(given) == *token => Ok(()),
+        Some(_) => Err(answer(StatusCode::FORBIDDEN, "the token is wrong", None)),
+        None => Err(answer(StatusCode::UNAUTHORIZED, &format!("the header {name} with the token is missing"), None)),
+    }
+}

@@ -1,0 +1,16 @@
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Waits until something is there; after ten seconds it fails, saying what was waited for.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        anyhow::ensure!(Instant::now() < deadline, "{what}: not within ten seconds");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

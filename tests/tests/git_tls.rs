@@ -1,0 +1,86 @@
+//! GitSource over https: which certificates it accepts, and what it says of the others.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
+
+use git_events_runner_core::{
+    ObjectRef, Reason, Reference, Source as _, SourceError, Watch,
+    git::{GitClient, GitSource, RepoUri, Repository, Tls},
+};
+use git_events_runner_tests::{GitServer, Options};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+/// A certificate authority of this name, and its certificate as PEM.
+fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
+    let (key, mut params) = (KeyPair::generate().unwrap(), CertificateParams::new(vec![]).unwrap());
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), pem)
+}
+
+/// A server with a certificate of this authority, or one that it signed itself.
+fn server(names: &[&str], by: Option<&Issuer<'_, KeyPair>>, adapt: impl Fn(&mut CertificateParams)) -> (GitServer, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    adapt(&mut params);
+    let certificate = by.map_or_else(|| params.self_signed(&key), |issuer| params.signed_by(&key, issuer)).unwrap().pem();
+    let tls = Some((certificate.clone(), key.serialize_pem()));
+    (GitServer::start(&Options { tls, ..Options::default() }).unwrap(), certificate)
+}
+
+async fn observe(client: &GitClient, server: &GitServer, ca: Option<&str>) -> Result<(), SourceError> {
+    let tls = Tls { ca_certificates: ca.map(str::to_owned) };
+    let repository = Repository { tls, ..Repository::new(RepoUri::parse(&server.uri("app")).unwrap()) };
+    let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), repository, client.clone());
+    source.observe(&Watch::new(Reference::Branch("main".to_owned()))).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_given_authority_is_accepted_and_of_no_other() {
+    let ((issuer, ca), (_, other_ca)) = (authority("ours"), authority("theirs"));
+    let (server, _) = server(&["127.0.0.1"], Some(&issuer), |_| {});
+    server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    let client = GitClient::default();
+    for (ca, accepted) in
+        [(None, false), (Some(&ca), true), (Some(&other_ca), false), (Some(&format!("{other_ca}\n{ca}")), true), (None, false)]
+    {
+        let seen = observe(&client, &server, ca.map(String::as_str)).await;
+        if accepted {
+            seen.unwrap();
+        } else {
+            let error = seen.unwrap_err();
+            assert_eq!(error.reason(), Reason::CertificateInvalid, "trust does not pass from one repository to another");
+            assert!(error.to_string().contains("signed by nobody who is trusted here"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_other_certificate_is_refused_with_its_own_reason() {
+    let (issuer, ca) = authority("ours");
+    let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let future = |params: &mut CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
+    let is_ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let cases = [
+        (server(&["git.example.com"], Some(&issuer), |_| {}), "made for another host name"),
+        (server(&["127.0.0.1"], Some(&issuer), expired), "has expired"),
+        (server(&["127.0.0.1"], Some(&issuer), future), "not valid yet"),
+        (server(&["127.0.0.1"], None, is_ca), "CA:TRUE"),
+    ];
+    for ((server, certificate), message) in cases {
+        // Trusting the server's own certificate helps none of these.
+        let error = observe(&GitClient::default(), &server, Some(&format!("{ca}{certificate}"))).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::CertificateInvalid, "{error}");
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_without_certificates_is_an_error_of_the_specification() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    for bundle in ["", "canary", "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n"] {
+        let error = observe(&GitClient::default(), &server, Some(bundle)).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidSpec);
+        assert!(error.to_string().starts_with("`tlsConfig.caCert` cannot be used") && !error.to_string().contains("canary"), "{error}");
+    }
+}
