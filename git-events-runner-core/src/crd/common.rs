@@ -21,7 +21,7 @@ impl Duration {
     /// The length of time.
     pub fn get(&self) -> Result<time::Duration, NotADuration> {
         let not_a_duration = || NotADuration { text: self.0.chars().take(64).collect() };
-        let parsed = humantime::parse_duration(&self.0).map_err(|_malformed| not_a_duration())?;
+        let parsed = crate::parse_duration(&self.0).map_err(|_malformed| not_a_duration())?;
         if parsed < time::Duration::from_secs(1) { Err(not_a_duration()) } else { Ok(parsed) }
     }
 }

@@ -1,14 +1,17 @@
 //! What no schema of a kind says: the API server's rules for metadata, and the controllers' own for one object.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Object, schema::Wrong, yaml::Node};
-use crate::crd::{self, Duration, Repository, RuntimeConfig};
+use super::{Mode, Object, schema::Wrong, yaml::Node};
+use crate::{
+    crd::{self, InvalidSpec, Repository, RuntimeConfig},
+    source::git::RepoUri,
+};
 
 static NAME: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
@@ -61,11 +64,11 @@ pub fn metadata(namespaced: bool, root: &Node, object: &Value, wrong: &mut Vec<W
 }
 
 /// What the controllers check of one object.
-pub fn object(object: &Object, root: &Node, wrong: &mut Vec<Wrong>) {
+pub fn object(object: &Object, mode: Mode, root: &Node, wrong: &mut Vec<Wrong>) {
     let mut found = Found { root, wrong };
     match object {
         Object::GitRepo(repo) => {
-            repository(&repo.spec.repository, &mut found);
+            repository(&repo.spec.repository, mode, &mut found);
             let own = repo.namespace();
             for (path, secret) in repo.spec.repository.secrets() {
                 if secret.namespace.is_some() && secret.namespace != own {
@@ -73,27 +76,32 @@ pub fn object(object: &Object, root: &Node, wrong: &mut Vec<Wrong>) {
                 }
             }
         }
-        Object::ClusterGitRepo(repo) => repository(&repo.spec.repository, &mut found),
-        Object::ScheduleTrigger(trigger) => {
-            duration("spec.schedule.interval", trigger.spec.schedule.interval.as_ref(), &mut found);
-            duration("spec.schedule.jitter", trigger.spec.schedule.jitter.as_ref(), &mut found);
-        }
-        Object::WebhookTrigger(trigger) => {
-            duration("spec.webhook.recheckInterval", trigger.spec.webhook.recheck_interval.as_ref(), &mut found);
-        }
+        Object::ClusterGitRepo(repo) => repository(&repo.spec.repository, mode, &mut found),
+        Object::ScheduleTrigger(trigger) => policy(trigger.policy(trigger.id()), &mut found),
+        Object::WebhookTrigger(trigger) => policy(trigger.policy(trigger.id()), &mut found),
         Object::ConfigMap(map) => config(map, &mut found),
         Object::Secret(secret) => keys("data", secret.data.as_ref(), &mut found),
         Object::Action(_) | Object::ClusterAction(_) => {}
     }
 }
 
-fn repository(repository: &Repository, found: &mut Found<'_>) {
-    duration("spec.timeout", Some(&repository.timeout), found);
+fn repository(repository: &Repository, mode: Mode, found: &mut Found<'_>) {
+    let uri = match mode {
+        Mode::Cluster => RepoUri::parse(&repository.repo_uri),
+        // Wherever the folder is, the form of the URI is the same.
+        Mode::Local => RepoUri::parse_with_local(&repository.repo_uri, Path::new("/")),
+    };
+    if let Err(error) = uri {
+        found.wrong("spec.repoUri", error);
+    }
+    if let Err(error) = repository.timeout.get() {
+        found.wrong("spec.timeout", error);
+    }
 }
 
-fn duration(field: &str, duration: Option<&Duration>, found: &mut Found<'_>) {
-    if let Some(Err(error)) = duration.map(Duration::get) {
-        found.wrong(field, error);
+fn policy<T>(policy: Result<T, InvalidSpec>, found: &mut Found<'_>) {
+    if let Err(InvalidSpec { path, message }) = policy {
+        found.wrong(&format!("spec.{path}"), message);
     }
 }
 

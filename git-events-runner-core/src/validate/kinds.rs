@@ -21,7 +21,10 @@ use super::{
 use crate::{ObjectRef, crd};
 
 /// What local mode takes for a repository, in addition to what the API server takes.
-const LOCAL: &str = r"self.startsWith('file:///') || (!self.contains(':') && self.matches('^[^-\\x00-\\x1f\\x7f][^\\x00-\\x1f\\x7f]*$'))";
+const LOCAL: &str = concat!(
+    r"self.startsWith('file:///') || self.matches('^/[^\\x00-\\x1f\\x7f]*$') || ",
+    r"self.matches('^[^-:/\\x00-\\x1f\\x7f][^:/\\x00-\\x1f\\x7f]*(/[^\\x00-\\x1f\\x7f]*)?$')",
+);
 
 pub struct Kinds {
     mode: Mode,
@@ -87,7 +90,7 @@ impl Kind {
             }
             match (self.parse)(value) {
                 Ok(object) => {
-                    checks::object(&object, root, &mut wrong);
+                    checks::object(&object, kinds.mode, root, &mut wrong);
                     return (wrong.is_empty().then_some(object), wrong);
                 }
                 // The message of serde may hold a value.

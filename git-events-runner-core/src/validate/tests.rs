@@ -99,7 +99,7 @@ fn local_mode_takes_local_repositories_and_nothing_else_in_addition() {
         ("git@git.example.com:app", true),
         (".", true),
         ("../app", true),
-        ("/srv/a b.git", true),
+        ("/srv/a b:c.git", true),
         ("file:///srv/app.git", true),
         ("file://host/app", false),
         ("ext::sh -c id", false),
@@ -110,6 +110,25 @@ fn local_mode_takes_local_repositories_and_nothing_else_in_addition() {
         assert_eq!(read(Mode::Local, &text).mistakes.is_empty(), local, "{uri}");
         let cluster = uri.starts_with("https://git.") || uri.starts_with("git@");
         assert_eq!(read(Mode::Cluster, &text).mistakes.is_empty(), cluster, "{uri}");
+    }
+}
+
+#[test]
+fn what_only_a_controller_checks_is_checked_too() {
+    let with = |schedule: &str| {
+        format!(
+            "apiVersion: git-events-runner.rs/v1alpha1\nkind: ScheduleTrigger\nmetadata: {{name: t}}\nspec:\n  sources: {{names: [a]}}\n  \
+             action: {{kind: Action, name: b}}\n  schedule: {schedule}\n"
+        )
+    };
+    for (schedule, field) in [
+        ("{cron: '0 0 30 2 *'}", "spec.schedule.cron"),
+        ("{cron: '60 * * * *'}", "spec.schedule.cron"),
+        ("{cron: '@sometimes'}", "spec.schedule.cron"),
+        ("{cron: '* * * * *', timeZone: Europe/Atlantis}", "spec.schedule.timeZone"),
+    ] {
+        let fields: Vec<_> = read(Mode::Cluster, &with(schedule)).mistakes.into_iter().map(|mistake| mistake.field).collect();
+        assert_eq!(fields, [field], "{schedule}");
     }
 }
 
