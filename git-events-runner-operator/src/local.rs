@@ -167,6 +167,7 @@ impl Local {
 
     /// The triggers, each with the instant up to which its firings are handled.
     async fn driven(&self) -> anyhow::Result<Vec<Driven>> {
+        anyhow::ensure!(!self.triggers.is_empty(), "there is nothing to watch: the folder has no trigger that can be used");
         let now = Timestamp::now();
         let heartbeat = self.store.last_heartbeat().await?;
         let mut driven = vec![];
@@ -206,10 +207,7 @@ impl Local {
         driver.adopt().await?;
         let mut tasks = JoinSet::new();
         let triggers = self.driven().await?;
-        info!("{} triggers are watched", triggers.len());
-        if triggers.is_empty() {
-            anyhow::bail!("there is nothing to watch: no trigger can be used");
-        }
+        info!(triggers = triggers.len(), "watching");
         let now = Timestamp::now();
         for driven in triggers {
             let wake = self.agenda.add(driven.trigger.id(), now);
@@ -236,6 +234,7 @@ impl Local {
         self.beat().await;
         match driver.running() {
             0 => info!("ended"),
+            1 => info!("ended; one run goes on, and the next start follows it"),
             running => info!("ended; {running} runs go on, and the next start follows them"),
         }
         Ok(ExitCode::SUCCESS)
