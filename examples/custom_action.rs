@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use git_events_runner_core::*;
-use jiff::Timestamp;
 
 /// Registers runs as `InMemoryAction` does. A real action keeps them where a crash does not reach: as Jobs, files or rows.
 struct Post(InMemoryAction, std::sync::Mutex<std::collections::BTreeSet<RunRef>>);
@@ -22,7 +21,7 @@ impl Action for Post {
             for RunStatus { request, .. } in self.0.all().into_iter().filter(|status| status.run == *run) {
                 println!("{} of {} is now {}", request.key.reference, request.key.source, request.commit);
             }
-            self.0.finish(&run.name, RunPhase::Succeeded, Timestamp::now());
+            self.0.finish(&run.name, RunPhase::Succeeded, jiff::Timestamp::now());
         }
         Ok(released)
     }

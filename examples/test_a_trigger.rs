@@ -1,7 +1,6 @@
 //! How to test what a trigger does: on the backends in memory, with a clock of the test's own, in milliseconds.
 
 use git_events_runner_core::{engine::*, *};
-use jiff::Timestamp;
 
 /// All that a test of a trigger needs. The backends are stricter than reality: what they allow, the real ones do.
 struct World {
@@ -15,7 +14,7 @@ struct World {
 
 impl World {
     /// A trigger that deploys each night what has changed.
-    fn new(start: Timestamp) -> Result<Self, ScheduleError> {
+    fn new(start: jiff::Timestamp) -> Result<Self, ScheduleError> {
         let repo = InMemorySource::new(ObjectRef::namespaced("GitRepo", "default", "app"));
         let deploy = InMemoryAction::new(ObjectRef::namespaced("Action", "default", "deploy"));
         let id = TriggerId { kind: "ScheduleTrigger".into(), namespace: "default".into(), name: "nightly".into(), uid: "1".into() };
