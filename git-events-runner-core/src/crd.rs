@@ -6,13 +6,16 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
+#[expect(clippy::duplicated_attributes, reason = "columns of a definition have types in common")]
 mod action;
 mod common;
 mod config;
 mod policy;
 mod schema;
+#[expect(clippy::duplicated_attributes, reason = "columns of a definition have types in common")]
 mod source;
 mod status;
+#[expect(clippy::duplicated_attributes, reason = "columns of a definition have types in common")]
 mod trigger;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub const IMAGE: &str = r"^[^-\s]\S*$";
 /// What the API server takes for a URI of a repository. Local mode takes local paths instead.
 pub const REPO_URI: &str = concat!(
     r"self.matches('^(https?|ssh|git)://([A-Za-z0-9_][^@/\\x00-\\x20\\x7f]*@)?([A-Za-z0-9_][A-Za-z0-9._-]*|\\[[0-9A-Fa-f:.]+\\])",
-    r"(:[0-9]{1,5})?(/[^\\x00-\\x20\\x7f]*)?$') || ",
+    r"(:[0-9]{1,5})?(/[^?#\\x00-\\x20\\x7f]*)?$') || ",
     r"self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*:[^-\\x00-\\x20\\x7f][^\\x00-\\x20\\x7f]*$')",
 );
 

@@ -100,6 +100,8 @@ fn sources() -> Vec<Case> {
         "ssh://git:secret@git.example.com/a",
         "git://user@git.example.com/a",
         "https://git.example.com:port/a",
+        "https://git.example.com/a?b=c",
+        "https://git.example.com/a#b",
     ]
     .map(uri)
     .into();
@@ -285,7 +287,7 @@ fn anything() -> Vec<Case> {
 pub fn sound() -> Vec<Case> {
     let uris = [
         "http://h",
-        "https://git.example.com:8443/a?b=c",
+        "https://git.example.com:8443/a/b.git",
         "ssh://git@h:2222/a",
         "ssh://h/a",
         "git://h/a",
