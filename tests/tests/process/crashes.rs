@@ -236,12 +236,3 @@ fn starter(machine: &Machine, run: &RunRef) -> std::process::Child {
 fn supervisor_that_holds(lock: &std::path::Path) -> i32 {
     holder(lock).expect("a supervisor is at it")
 }
-
-/// Who holds a lock, as the kernel lists it.
-fn holder(lock: &std::path::Path) -> Option<i32> {
-    use std::os::unix::fs::MetadataExt as _;
-    let inode = format!(":{}", fs::metadata(lock).unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    let mut fields = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    fields.find(|fields| fields[1] == "POSIX" && fields[5].ends_with(&inode)).map(|fields| fields[4].parse().unwrap())
-}

@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -165,6 +166,21 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    /// Ends what still runs, also when a test fails.
+    fn drop(&mut self) {
+        let Ok(runs) = fs::read_dir(self.file("runs")) else { return };
+        let locks: Vec<_> = runs.flatten().map(|run| run.path().join("lock")).collect();
+        for pid in locks.iter().filter_map(|lock| holder(lock)).filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while locks.iter().any(|lock| holder(lock).is_some()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 fn action(runs: &Runs, command: &CommandLine, origin: &Origin) -> ProcessAction {
     ProcessAction::new(request().action, runs.clone(), command.clone(), Arc::new(Fixed(origin.clone())))
 }
@@ -189,4 +205,12 @@ pub fn runs(pid: i32) -> bool {
 
 pub fn kill(pid: i32) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+/// Who holds a lock, as the kernel lists it.
+pub fn holder(lock: &Path) -> Option<i32> {
+    let inode = format!(":{}", fs::metadata(lock).ok()?.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let mut fields = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    fields.find(|fields| fields[1] == "POSIX" && fields[5].ends_with(&inode)).map(|fields| fields[4].parse().unwrap())
 }
