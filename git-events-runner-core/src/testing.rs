@@ -35,7 +35,7 @@ mod trigger;
 
 pub use action::{ActionHarness, action};
 pub use catalog::{CatalogHarness, catalog};
-pub use repository::{RepositoryHarness, repository};
+pub use repository::{RepositoryHarness, repository, repository_without_patterns};
 pub use store::{StoreHarness, state_store};
 pub use trigger::trigger;
 

@@ -21,6 +21,7 @@ impl GitRepo {
         let repo = Self { bare: folder.join(format!("{name}.git")), work: folder.join(format!("{name}.work")) };
         fs::create_dir_all(&repo.work)?;
         git(folder, &["init", "--quiet", "--bare", "--initial-branch=main", &text(&repo.bare)?])?;
+        git(&repo.bare, &["config", "receive.denyDeleteCurrent", "ignore"])?;
         repo.git(&["init", "--quiet", "--initial-branch=main"])?;
         repo.git(&["remote", "add", "origin", &text(&repo.bare)?])?;
         Ok(repo)

@@ -150,7 +150,8 @@ fn configuration(root: &Path, backend: &Path, port: u16, options: &Options) -> S
         Auth::Basic(..) => format!("auth_basic git; auth_basic_user_file {root}/htpasswd;"),
         Auth::Token(token) => format!("if ($http_authorization != \"{token}\") {{ return 401; }}"),
     };
-    let version = if options.old_protocol { "" } else { "fastcgi_param GIT_PROTOCOL $http_git_protocol;" };
+    // Not only by its own name: git-http-backend also reads the header, which nginx passes on by itself.
+    let version = if options.old_protocol { "HTTP_GIT_PROTOCOL \"\"" } else { "GIT_PROTOCOL $http_git_protocol" };
     let hermetic: String = HERMETIC.iter().map(|(name, value)| format!("fastcgi_param {name} {value};\n")).collect();
     format!(
         "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;
@@ -177,7 +178,7 @@ http {{
             fastcgi_param CONTENT_TYPE $content_type;
             fastcgi_param CONTENT_LENGTH $content_length;
             fastcgi_param REMOTE_ADDR $remote_addr;
-            {version}
+            fastcgi_param {version};
             {hermetic}
         }}
     }}

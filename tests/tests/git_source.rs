@@ -265,8 +265,6 @@ async fn a_checkout_has_exactly_the_files_that_git_itself_writes() {
         let obeys = |file: &String| file.starts_with("!first.crlf ") && file.ends_with(" one\\r\\ntwo\\r\\n");
         assert!(expected.iter().any(obeys), "git obeys the attributes");
 
-        // The old protocol shows tips only, so there the commit has to be one.
-        repo.tag("seen", commit).unwrap();
         let mut uris = vec![server.uri("app")];
         if !old_protocol {
             uris.extend([repo.bare(), repo.work()].map(|path| path.to_str().unwrap().to_owned()));
@@ -288,6 +286,26 @@ async fn a_commit_that_no_ref_shows_any_more_is_checked_out_where_the_server_can
     repo.force("main", first).unwrap();
     assert_eq!(files(check_out(&source(&server.uri("app")), second).await.unwrap().path()), ["a 644 2"]);
     assert_eq!(files(check_out(&source(&server.uri("app")), first).await.unwrap().path()), ["a 644 1"]);
+}
+
+#[tokio::test]
+async fn the_old_protocol_gives_a_commit_of_the_past_and_one_that_only_an_annotated_tag_shows() {
+    let server = server(true);
+    let repo = server.repo("app").unwrap();
+    let first = repo.push("main", &[("a", "1")]).unwrap();
+    let tagged = repo.push("main", &[("a", "2")]).unwrap();
+    repo.tag_annotated("v1", tagged).unwrap();
+    repo.push("main", &[("a", "3")]).unwrap();
+    let source = source(&server.uri("app"));
+    for (reference, commit, content) in [(branch("main"), first, "a 644 1"), (tag("v1"), tagged, "a 644 2"), (tag("v1"), first, "a 644 1")]
+    {
+        let into = tempfile::tempdir().unwrap();
+        source.checkout(&Revision { reference, commit }, into.path()).await.unwrap();
+        assert_eq!(files(into.path()), [content]);
+    }
+    repo.force("main", first).unwrap();
+    let gone = repo.commit("HEAD").unwrap();
+    assert_eq!(check_out(&source, gone).await.unwrap_err().reason(), Reason::ReferenceNotFound, "no history has it any more");
 }
 
 #[tokio::test]
@@ -432,6 +450,18 @@ async fn a_first_check_is_two_requests_and_a_later_one_is_one() {
         counts.push(requests.iter().map(|request| request.method.clone()).collect::<Vec<_>>());
     }
     assert_eq!(counts, [vec!["GET", "POST"], vec!["POST"], vec!["POST"]]);
+}
+
+#[tokio::test]
+async fn a_check_in_the_old_protocol_is_one_request_each_time() {
+    let server = server(true);
+    let commit = server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    let source = source(&server.uri("app"));
+    for _ in 0..2 {
+        assert_eq!(observe(&source, branch("main")).await.unwrap(), commit);
+        let methods: Vec<_> = server.take_requests(1).unwrap().into_iter().map(|request| request.method).collect();
+        assert_eq!(methods, ["GET"]);
+    }
 }
 
 #[tokio::test]

@@ -80,10 +80,11 @@ impl GitSource {
         self.write_files(store, commit, into).await
     }
 
-    async fn check_out_remote(&self, exchange: &Exchange<'_>, commit: CommitId, into: &Path) -> Result<(), SourceError> {
+    async fn check_out_remote(&self, exchange: &Exchange<'_>, revision: &Revision, into: &Path) -> Result<(), SourceError> {
+        let (commit, name) = (revision.commit, full_name(&revision.reference)?.unwrap_or_default());
         let (sender, receiver) = store::channel();
         let received = self.store(commit, into, move |store, cancelled| store.receive(receiver, cancelled));
-        let (fetched, store) = join(exchange.fetch(&commit, sender), received).await;
+        let (fetched, store) = join(exchange.fetch(&commit, &name, sender), received).await;
         // If both have failed, the end of the fetch is why the other was cancelled.
         fetched?;
         exchange.enter("writing its files");
@@ -160,7 +161,7 @@ impl Checkout for GitSource {
             return done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, "copying its files")));
         }
         let exchange = self.exchange()?;
-        let done = tokio::time::timeout(limit, self.check_out_remote(&exchange, revision.commit, into)).await;
+        let done = tokio::time::timeout(limit, self.check_out_remote(&exchange, revision, into)).await;
         done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, exchange.phase())))
     }
 }

@@ -14,9 +14,16 @@ pub(super) struct Capabilities {
     pub(super) side_band: bool,
     pub(super) no_progress: bool,
     pub(super) ofs_delta: bool,
+    /// Of versions 0 and 1: commits can be asked for that no ref points at.
+    pub(super) reachable: bool,
 }
 
 impl Capabilities {
+    /// Whether any commit of the history can be asked for by its id. Version 2 always lets one.
+    pub(super) fn any_commit(&self) -> bool {
+        self.version2 || self.reachable
+    }
+
     /// Takes a line of version 2.
     pub(super) fn read_line(&mut self, line: &[u8]) {
         let (key, value) = split(line, b'=');
@@ -37,6 +44,7 @@ impl Capabilities {
                 (b"shallow", _) => self.shallow = true,
                 (b"side-band-64k", _) => self.side_band = true,
                 (b"no-progress", _) => self.no_progress = true,
+                (b"allow-reachable-sha1-in-want" | b"allow-any-sha1-in-want", _) => self.reachable = true,
                 (b"ofs-delta", _) => self.ofs_delta = true,
                 _ => {}
             }

@@ -10,8 +10,18 @@ use crate::CommitId;
 /// The most objects that a pack may say it has: memory is taken by this number, before they come.
 const MAX_OBJECTS: u32 = 10_000_000;
 
-/// Asks for a commit and its files, without its history where the server can do so.
-pub(super) fn request(commit: &CommitId, capabilities: &Capabilities) -> Vec<u8> {
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Want {
+    /// A commit, or an annotated tag of one.
+    pub(super) id: CommitId,
+    /// With all that came before it.
+    pub(super) history: bool,
+}
+
+/// Asks for a commit and its files.
+pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
+    let (commit, cut_off) = (want.id, capabilities.shallow && !want.history);
     let mut request = vec![];
     if capabilities.version2 {
         write_line(&mut request, "command=fetch");
@@ -22,21 +32,20 @@ pub(super) fn request(commit: &CommitId, capabilities: &Capabilities) -> Vec<u8>
         write_line(&mut request, "no-progress");
         write_line(&mut request, "ofs-delta");
         write_line(&mut request, &format!("want {commit}"));
-        if capabilities.shallow {
+        if cut_off {
             write_line(&mut request, "deepen 1");
         }
         write_line(&mut request, "done");
         request.extend_from_slice(b"0000");
     } else {
         let mut want = format!("want {commit} side-band-64k");
-        let options =
-            [(capabilities.no_progress, " no-progress"), (capabilities.ofs_delta, " ofs-delta"), (capabilities.shallow, " shallow")];
+        let options = [(capabilities.no_progress, " no-progress"), (capabilities.ofs_delta, " ofs-delta"), (cut_off, " shallow")];
         want.extend(options.iter().filter(|(offered, _)| *offered).map(|(_, option)| *option));
         if capabilities.agent {
             want.push_str(&format!(" agent={AGENT}"));
         }
         write_line(&mut request, &want);
-        if capabilities.shallow {
+        if cut_off {
             write_line(&mut request, "deepen 1");
         }
         request.extend_from_slice(b"0000");
@@ -203,10 +212,14 @@ mod tests {
 
     #[test]
     fn the_request_wants_the_exact_commit_and_no_history() {
-        let text = String::from_utf8(request(&commit(), &v2())).unwrap();
+        let mut want = Want { id: commit(), history: false };
+        let text = String::from_utf8(request(&want, &v2())).unwrap();
         assert!(text.starts_with("0012command=fetch\n0001") && text.ends_with("000ddeepen 1\n0009done\n0000"), "{text}");
         let old = Capabilities { shallow: true, ofs_delta: true, ..Capabilities::default() };
-        let text = String::from_utf8(request(&commit(), &old)).unwrap();
+        let text = String::from_utf8(request(&want, &old)).unwrap();
         assert!(text.contains(" side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n"), "{text}");
+        want.history = true;
+        let text = String::from_utf8(request(&want, &old)).unwrap();
+        assert!(text.contains(" side-band-64k ofs-delta\n00000009done\n"), "{text}");
     }
 }

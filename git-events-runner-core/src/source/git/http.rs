@@ -13,9 +13,9 @@ use super::{
     advertisement::Advertisement,
     client::Remembered,
     error,
-    fetch::{self, Fetched},
+    fetch::{self, Fetched, Want},
     packet::{Packet, Packets, WireError},
-    refs::{self, Refs},
+    refs::{self, Found, Refs},
     store::PackSender,
 };
 use crate::{CommitId, Reason, Retry, SourceError};
@@ -121,13 +121,18 @@ impl<'a> Exchange<'a> {
         if packets.is_empty() { Ok(()) } else { Err(error::cut_off(self.repository)) }
     }
 
-    /// Fetches a commit with its files and without its history.
-    pub(super) async fn fetch(&self, commit: &CommitId, pack: PackSender) -> Result<(), SourceError> {
-        let known = match self.client.remembered(self.repository) {
-            Some(known) => known,
-            None => self.within_timeout(self.discover("")).await?.0,
+    /// Fetches a commit with its files, which was seen at the ref of this name; without its history, where the server can do so.
+    pub(super) async fn fetch(&self, commit: &CommitId, name: &str, pack: PackSender) -> Result<(), SourceError> {
+        let (known, found) = match self.client.remembered(self.repository) {
+            Some(known) => (known, Found::default()),
+            None => self.within_timeout(self.discover(name)).await.map(|(known, advertisement)| (known, advertisement.found))?,
         };
-        let fetched = self.fetch_from(&known, commit, pack).await;
+        let want = match found.direct {
+            // A server that gives only what its refs point at: if that is another commit by now, this one is in its history.
+            Some(tip) if !known.capabilities.any_commit() => Want { id: tip, history: found.commit() != Some(*commit) },
+            _ => Want { id: *commit, history: false },
+        };
+        let fetched = self.fetch_from(&known, commit, &want, pack).await;
         if fetched.is_err() {
             // What is remembered of it may be out of date: the next try asks from the beginning.
             self.client.forget(self.repository);
@@ -135,11 +140,11 @@ impl<'a> Exchange<'a> {
         fetched
     }
 
-    async fn fetch_from(&self, known: &Remembered, commit: &CommitId, mut pack: PackSender) -> Result<(), SourceError> {
+    async fn fetch_from(&self, known: &Remembered, commit: &CommitId, want: &Want, mut pack: PackSender) -> Result<(), SourceError> {
         if !known.capabilities.version2 && !known.capabilities.side_band {
             return Err(error::malformed(self.repository, "it is too old to send files in packets (side-band-64k)"));
         }
-        let mut response = self.within_timeout(self.post(known, fetch::request(commit, &known.capabilities))).await?;
+        let mut response = self.within_timeout(self.post(known, fetch::request(want, &known.capabilities))).await?;
         self.check_type(&response, RESULT)?;
         let wire = |error| error::of_wire(self.repository, error, Some(commit));
         self.enter("receiving its files");
