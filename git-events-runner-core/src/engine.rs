@@ -191,13 +191,13 @@ pub async fn evaluate(
     let looked_at = plan.sources.iter().filter(|source| causes.contains_key(&source.name) && !memory.is_blocked(&source.name, now));
     let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at.collect()).await;
 
-    let mut work = Work::new(id, plan, &loaded.state, catalog, now);
+    let mut work = Work::new(id, plan, &loaded.state, catalog, &memory.begun, now);
     for source in &plan.sources {
         let name = &source.name;
         match (causes.get(name), seen.remove(name)) {
             (Some(causes), Some(seen)) => {
                 let decided = seen.map(|seen| decide::decide(id, plan, source, &loaded.state, &seen, causes, now));
-                work.carry_out(name, causes, decided, &due, &memory.begun).await;
+                work.carry_out(name, causes, decided, &due).await;
             }
             (Some(causes), None) => work.hold_if_durable(name, causes, &due),
             (None, _) => {}

@@ -1,5 +1,6 @@
 //! The conformance suites: on every implementation that needs nothing from outside, and on broken ones, which they must refuse.
 #![cfg(all(feature = "testing", feature = "file"))]
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 #[path = "conformance/broken.rs"]
 mod broken;
@@ -40,6 +41,24 @@ async fn a_catalog_in_memory_conforms() {
 #[test]
 fn a_policy_conforms() {
     testing::trigger(|| EachMinute::new(|due| due), &instants());
+}
+
+#[test]
+fn schedules_and_webhooks_conform() {
+    let EachMinute { id, plan, .. } = EachMinute::new(|due| due);
+    let minute = std::time::Duration::from_secs(60);
+    let schedules = [
+        Schedule::interval(minute, &id.uid).unwrap(),
+        Schedule::cron("* * * * *", Some("Europe/London"), Some(minute / 2), &id.uid).unwrap(),
+        Schedule::cron("*/20 * * * * *", None, None, &id.uid).unwrap(),
+    ];
+    for schedule in schedules {
+        let trigger = || ScheduleTrigger::new(id.clone(), plan.clone(), schedule.clone());
+        testing::trigger(trigger, &instants());
+        testing::trigger(|| trigger().with_starting_deadline(minute / 4), &instants());
+    }
+    testing::trigger(|| WebhookTrigger::new(id.clone(), plan.clone()), &instants());
+    testing::trigger(|| WebhookTrigger::new(id.clone(), plan.clone()).with_recheck(minute).unwrap(), &instants());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the store of files does beyond its ports' contracts.
 #![cfg(feature = "file")]
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{fs, path::Path};
 

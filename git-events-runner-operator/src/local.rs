@@ -1,6 +1,7 @@
 //! Local mode: the same manifests from a folder, and actions as processes of this machine.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -9,11 +10,12 @@ use std::{
 
 use anyhow::Context as _;
 use git_events_runner_core::{
-    Catalog as _, FileStore, Trigger, TriggerId, crd,
+    Catalog as _, CatalogError, FileStore, ObjectRef, Trigger, TriggerId, crd,
     engine::Memory,
     git::GitClient,
     manifests::{Content, Manifests},
     process::{Runs, Supervisor},
+    validate::{Document, Mode, Object},
 };
 use jiff::Timestamp;
 use tokio::{
@@ -27,15 +29,13 @@ use tracing::{error, info, warn};
 mod agenda;
 mod clock;
 mod driver;
-mod folder;
 mod hooks;
 
 use agenda::Agenda;
 use driver::{Driven, Driver};
-use folder::Object;
 use hooks::LocalHooks;
 
-use crate::{args, http, log, webhook};
+use crate::{args, http, log, manifest_files, webhook};
 
 /// How often it is written down up to where all firings are handled. After a crash, those since then are looked at again.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -66,28 +66,48 @@ struct Local {
     agenda: Agenda,
     hooks: LocalHooks,
     triggers: Vec<Arc<dyn Trigger>>,
-    /// How many objects cannot be used.
+    /// The objects that are there and have mistakes.
+    unusable: BTreeSet<ObjectRef>,
     mistakes: usize,
 }
 
 impl Local {
     async fn open(dir: &Path, state: &Path) -> anyhow::Result<Self> {
-        let objects = folder::read(dir)?;
+        let reading = manifest_files::read(&[dir.to_owned()], Mode::Local)?;
         let mut content = Content::new(crd::RuntimeConfig::default());
-        let (mut schedules, mut webhooks) = (vec![], vec![]);
-        for (file, object) in objects {
-            let folder = file.parent().unwrap_or(dir);
+        let (mut schedules, mut webhooks, mut unusable) = (vec![], vec![], BTreeSet::new());
+        for Document { file, line, id, object } in reading.documents {
+            let folder = Path::new(&file).parent().unwrap_or(dir);
             match object {
-                Object::GitRepo(repo) => content.add_git_repo(repo, folder),
-                Object::ClusterGitRepo(repo) => content.add_cluster_git_repo(repo, folder),
-                Object::Action(action) => content.add_action(action),
-                Object::ClusterAction(action) => content.add_cluster_action(action),
-                Object::Secret(secret) => content.add_secret(secret),
-                Object::ConfigMap(map) => content.add_config_map(map),
-                Object::ScheduleTrigger(trigger) => schedules.push((file, trigger)),
-                Object::WebhookTrigger(trigger) => webhooks.push((file, trigger)),
+                Some(Object::GitRepo(repo)) => content.add_git_repo(*repo, folder),
+                Some(Object::ClusterGitRepo(repo)) => content.add_cluster_git_repo(*repo, folder),
+                Some(Object::Action(action)) => content.add_action(*action),
+                Some(Object::ClusterAction(action)) => content.add_cluster_action(*action),
+                Some(Object::Secret(secret)) => content.add_secret(*secret),
+                Some(Object::ConfigMap(map)) => content.add_config_map(*map),
+                Some(Object::ScheduleTrigger(trigger)) => schedules.push((format!("{file}:{line}"), trigger)),
+                Some(Object::WebhookTrigger(trigger)) => webhooks.push((format!("{file}:{line}"), trigger)),
+                None => drop(unusable.insert(id)),
             }
         }
+        reading.mistakes.iter().for_each(|mistake| error!("{mistake}"));
+        let mut local = Self::new(content, state, unusable)?;
+        local.mistakes = reading.mistakes.len();
+        for (place, trigger) in schedules {
+            let policy = trigger.policy(local_id(trigger.id()));
+            local.add(&place, policy).await;
+        }
+        for (place, trigger) in webhooks {
+            let policy = trigger.policy(local_id(trigger.id()));
+            let Some(policy) = local.add(&place, policy).await else { continue };
+            if let Some(why) = local.hooks.add(&policy, &trigger.spec.webhook, &local.catalog) {
+                local.mistake(&place, policy.id(), &format!("answers every request with 503: {why}"));
+            }
+        }
+        Ok(local)
+    }
+
+    fn new(content: Content, state: &Path, unusable: BTreeSet<ObjectRef>) -> anyhow::Result<Self> {
         let store = FileStore::open(state.to_owned())?;
         keep_out_of_git(state)?;
         let program = std::env::current_exe().context("the path of this program is not known")?;
@@ -97,52 +117,48 @@ impl Local {
         let catalog = Manifests::new(content, GitClient::default(), runs.clone());
         let agenda = Agenda::default();
         let hooks = LocalHooks::new(agenda.clone());
-        let mut local = Self { store, catalog, runs, agenda, hooks, triggers: vec![], mistakes: 0 };
-        for (file, trigger) in schedules {
-            let policy = trigger.policy(local_id(trigger.id()));
-            local.add(&file, policy).await;
-        }
-        for (file, trigger) in webhooks {
-            let policy = trigger.policy(local_id(trigger.id()));
-            let Some(policy) = local.add(&file, policy).await else { continue };
-            if let Some(why) = local.hooks.add(&policy, &trigger.spec.webhook, &local.catalog) {
-                local.mistakes += 1;
-                warn!(trigger = %policy.id(), "answers every request with 503: {why}");
-            }
-        }
-        Ok(local)
+        Ok(Self { store, catalog, runs, agenda, hooks, triggers: vec![], unusable, mistakes: 0 })
     }
 
     /// Adds a trigger, if all that it names can be used.
-    async fn add<T: Trigger + Clone + 'static>(&mut self, file: &Path, policy: Result<T, crd::InvalidSpec>) -> Option<T> {
-        let checked = match policy {
-            Ok(policy) => match self.find_all(&policy).await {
-                Ok(()) => Ok(policy),
-                Err(mistakes) => Err(mistakes),
-            },
-            Err(error) => Err(vec![error.to_string()]),
+    async fn add<T: Trigger + Clone + 'static>(&mut self, place: &str, policy: Result<T, crd::InvalidSpec>) -> Option<T> {
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(error) => {
+                self.mistakes += 1;
+                error!("{place}: {error}");
+                return None;
+            }
         };
-        match checked {
-            Ok(policy) => {
-                self.triggers.push(Arc::new(policy.clone()));
-                Some(policy)
-            }
-            Err(mistakes) => {
-                self.mistakes += mistakes.len();
-                mistakes.iter().for_each(|mistake| error!("{}: {mistake}", file.display()));
-                None
-            }
+        let missing = self.missing(&policy).await;
+        for message in &missing {
+            self.mistake(place, policy.id(), &format!("does not start: {message}"));
         }
+        if !missing.is_empty() {
+            return None;
+        }
+        self.triggers.push(Arc::new(policy.clone()));
+        Some(policy)
     }
 
-    async fn find_all(&self, trigger: &dyn Trigger) -> Result<(), Vec<String>> {
+    fn mistake(&mut self, place: &str, id: &TriggerId, message: &str) {
+        self.mistakes += 1;
+        error!("{place}: {id}: {message}");
+    }
+
+    /// What of all that a trigger names cannot be used.
+    async fn missing(&self, trigger: &dyn Trigger) -> Vec<String> {
         let (id, plan) = (trigger.id(), trigger.plan());
-        let mut mistakes = vec![];
+        let mut errors = vec![];
         for source in &plan.sources {
-            mistakes.extend(self.catalog.source(id, source).await.err().map(|error| format!("{id} does not start: {error}")));
+            errors.extend(self.catalog.source(id, source).await.err());
         }
-        mistakes.extend(self.catalog.action(id, &plan.action).await.err().map(|error| format!("{id} does not start: {error}")));
-        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+        errors.extend(self.catalog.action(id, &plan.action).await.err());
+        let explain = |error| match error {
+            CatalogError::NotFound(id) if self.unusable.contains(&id) => format!("{id} has mistakes"),
+            other => other.to_string(),
+        };
+        errors.into_iter().map(explain).collect()
     }
 
     fn driver(&self) -> Driver {
@@ -151,6 +167,7 @@ impl Local {
 
     /// The triggers, each with the instant up to which its firings are handled.
     async fn driven(&self) -> anyhow::Result<Vec<Driven>> {
+        anyhow::ensure!(!self.triggers.is_empty(), "there is nothing to watch: the folder has no trigger that can be used");
         let now = Timestamp::now();
         let heartbeat = self.store.last_heartbeat().await?;
         let mut driven = vec![];
@@ -190,10 +207,7 @@ impl Local {
         driver.adopt().await?;
         let mut tasks = JoinSet::new();
         let triggers = self.driven().await?;
-        info!("{} triggers are watched", triggers.len());
-        if triggers.is_empty() {
-            anyhow::bail!("there is nothing to watch: no trigger can be used");
-        }
+        info!(triggers = triggers.len(), "watching");
         let now = Timestamp::now();
         for driven in triggers {
             let wake = self.agenda.add(driven.trigger.id(), now);
@@ -220,6 +234,7 @@ impl Local {
         self.beat().await;
         match driver.running() {
             0 => info!("ended"),
+            1 => info!("ended; one run goes on, and the next start follows it"),
             running => info!("ended; {running} runs go on, and the next start follows them"),
         }
         Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ mod crds;
 mod http;
 mod local;
 mod log;
+mod manifest_files;
 mod supervise;
 mod validate;
 mod webhook;
@@ -18,9 +19,7 @@ fn main() -> ExitCode {
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         args::Command::Local(args) => local::run(args),
         args::Command::Supervise(args) => supervise::run(args).map(|()| ExitCode::SUCCESS),
-        args::Command::Validate(args::Validate { files }) => {
-            validate::run(&files).map(|sound| if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
+        args::Command::Validate(args) => validate::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("git-events-runner: {error:#}");

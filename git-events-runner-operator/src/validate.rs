@@ -1,54 +1,20 @@
 //! `git-events-runner validate`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
-use git_events_runner_core::validate::{MAX_FILE, Mode, Reader, Reading};
+use git_events_runner_core::validate::Mode;
 
-/// Checks files, and the YAML files of folders. Prints every object that is sound, and after them all mistakes of all files.
-/// True: there is none.
-pub fn run(paths: &[PathBuf]) -> anyhow::Result<bool> {
-    let reader = Reader::new(Mode::Cluster);
-    let mut reading = Reading::default();
-    for path in paths {
-        for file in files(path)? {
-            reading.extend(reader.read(&file.display().to_string(), &text(&file)?));
-        }
-    }
+use crate::{args, manifest_files};
+
+/// Prints every object that is sound, and after them all mistakes of all files.
+pub fn run(args: args::Validate) -> anyhow::Result<ExitCode> {
+    let args::Validate { files } = args;
+    let reading = manifest_files::read(&files, Mode::Cluster)?;
     for document in reading.documents.iter().filter(|document| document.object.is_some()) {
         println!("{}:{}: {}: ok", document.file, document.line, document.id);
     }
     for mistake in &reading.mistakes {
         eprintln!("{mistake}");
     }
-    Ok(reading.mistakes.is_empty())
-}
-
-/// The files that a path stands for, in order.
-fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("cannot read {}", path.display());
-    if !fs::metadata(path).with_context(unreadable)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let entries = fs::read_dir(path).with_context(unreadable)?.collect::<Result<Vec<_>, _>>().with_context(unreadable)?;
-    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(|file| is_yaml(file)).collect();
-    files.sort();
-    Ok(files)
-}
-
-fn is_yaml(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && file.is_file()
-}
-
-fn text(file: &Path) -> anyhow::Result<String> {
-    use std::io::Read as _;
-    let unreadable = || format!("cannot read {}", file.display());
-    let mut text = String::new();
-    // One byte more than is accepted, so that a file that is too large is told from one that is just not.
-    let most = MAX_FILE as u64 + 1;
-    fs::File::open(file).with_context(unreadable)?.take(most).read_to_string(&mut text).with_context(unreadable)?;
-    Ok(text)
+    Ok(if reading.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -46,7 +46,7 @@ impl Flow {
         fs::set_permissions(&helm, fs::Permissions::from_mode(0o755))?;
         let manifests = folder.path().join("manifests");
         fs::create_dir(&manifests)?;
-        let typical = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/manifests/typical-flow.yaml"))?;
+        let typical = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/overview.yaml"))?;
         let typical = typical.replace("https://git.example.com/the-best-team/cool-project.git", &server.uri("cool-project"));
         fs::write(manifests.join("typical-flow.yaml"), typical.replace("interval: 5m", "interval: 1s"))?;
         fs::write(manifests.join("secrets.yaml"), SECRETS)?;

@@ -1,4 +1,5 @@
 //! Local runs, with real processes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 #[path = "process/crashes.rs"]
 mod crashes;

@@ -18,6 +18,8 @@ pub struct Work<'a> {
     plan: &'a Plan,
     state: &'a TriggerState,
     catalog: &'a dyn Catalog,
+    /// Runs that the state names as waiting, and that have begun.
+    begun: &'a BTreeSet<String>,
     now: Timestamp,
     change: Change,
     outcomes: BTreeMap<String, Outcome>,
@@ -28,20 +30,20 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(id: &'a TriggerId, plan: &'a Plan, state: &'a TriggerState, catalog: &'a dyn Catalog, now: Timestamp) -> Self {
+    pub fn new(
+        id: &'a TriggerId,
+        plan: &'a Plan,
+        state: &'a TriggerState,
+        catalog: &'a dyn Catalog,
+        begun: &'a BTreeSet<String>,
+        now: Timestamp,
+    ) -> Self {
         let (change, outcomes) = (Change::default(), BTreeMap::new());
-        Self { id, plan, state, catalog, now, change, outcomes, again: false, held: BTreeSet::new(), held_at: None }
+        Self { id, plan, state, catalog, begun, now, change, outcomes, again: false, held: BTreeSet::new(), held_at: None }
     }
 
     /// Carries out what was decided for one source, as far as that goes before it is recorded.
-    pub async fn carry_out(
-        &mut self,
-        name: &str,
-        causes: &Causes<'_>,
-        decided: Result<Decision, Failure>,
-        due: &Due,
-        begun: &BTreeSet<String>,
-    ) {
+    pub async fn carry_out(&mut self, name: &str, causes: &Causes<'_>, decided: Result<Decision, Failure>, due: &Due) {
         let outcome = match decided {
             Ok(Decision::Nothing { served, awaited }) => {
                 self.serve(name, served.iter());
@@ -54,9 +56,10 @@ impl<'a> Work<'a> {
                 self.change.sources.insert(name.to_owned(), *state);
                 commit.map_or(Outcome::Unchanged, Outcome::Baseline)
             }
-            Ok(Decision::Run { request, more }) => match self.register(name, *request, begun).await {
+            Ok(Decision::Run { request, more }) => match self.register(name, *request).await {
                 Ok(outcome) => {
-                    self.again |= more || matches!(outcome, Outcome::Adopted(..));
+                    // What is held waits for something to end, and there is nothing to do before that.
+                    self.again |= matches!(outcome, Outcome::Adopted(..)) || more && matches!(outcome, Outcome::Started(..));
                     outcome
                 }
                 Err(failure) => Outcome::Failed(failure),
@@ -69,8 +72,8 @@ impl<'a> Work<'a> {
         self.outcomes.insert(name.to_owned(), outcome);
     }
 
-    async fn register(&mut self, name: &str, request: RunRequest, begun: &BTreeSet<String>) -> Result<Outcome, Failure> {
-        let waiting = self.state.waiting.keys().filter(|run| !begun.contains(*run)).count();
+    async fn register(&mut self, name: &str, request: RunRequest) -> Result<Outcome, Failure> {
+        let waiting = self.state.waiting.keys().filter(|run| !self.begun.contains(*run)).count();
         if waiting + self.change.waiting.len() >= MAX_WAITING {
             self.again |= !self.change.waiting.is_empty();
             return Ok(Outcome::Held);
@@ -231,6 +234,9 @@ impl<'a> Work<'a> {
         self.change.forgotten = gone.cloned().collect();
         if !self.change.waiting.is_empty() {
             self.change.last_run = Some(self.now);
+        }
+        if !self.change.is_empty() {
+            self.change.not_waiting.extend(self.begun.iter().filter(|run| self.state.waiting.contains_key(*run)).cloned());
         }
         (self.change, self.outcomes, self.again)
     }

@@ -99,8 +99,6 @@ pub async fn settle(
             _ => drop(change.not_waiting.insert(name.clone())),
         }
     }
-    settled.next = settled.next.into_iter().chain(memory.next()).min();
-    // What is registered and not recorded may be at work still; it is looked at again when it is old enough.
     let leftovers: Vec<_> = runs.iter().filter(|status| is_leftover(state, status, oldest_waiting)).collect();
     for leftover in &leftovers {
         skip_number(&mut change, state, &leftover.request.key);
@@ -112,8 +110,12 @@ pub async fn settle(
     for run in given_up.chain(leftovers.iter().map(|status| &status.run)) {
         action.stop(run).await?;
     }
-    let is_left = |status: &&RunStatus| status.phase.has_not_begun() && !is_named(state, &status.run);
-    memory.may_have_leftovers = runs.iter().filter(is_left).count() > leftovers.len();
+    // What is registered and not recorded may be at work still; it is looked at again when it is old enough.
+    let others = runs.iter().filter(|status| status.phase.has_not_begun() && !is_named(state, &status.run));
+    let registered_at = others.map(|status| status.request.registered_at).filter(|at| *at > oldest_waiting).min();
+    memory.may_have_leftovers = registered_at.is_some();
+    let old_enough = registered_at.map(|at| at.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX));
+    settled.next = [settled.next, old_enough, memory.next()].into_iter().flatten().min();
     Ok(settled)
 }
 

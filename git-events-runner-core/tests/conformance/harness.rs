@@ -163,8 +163,8 @@ impl CatalogHarness for Objects {
 
 /// A policy that fires each minute, and may get its answer wrong.
 pub struct EachMinute {
-    id: TriggerId,
-    plan: Plan,
+    pub id: TriggerId,
+    pub plan: Plan,
     broken: fn(Due) -> Due,
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::RwLock;
 use tokio_cron_scheduler::{
     Context, JobCode, JobScheduler, JobSchedulerError, JobToRunAsync, MetaDataStorage, PinnedGetFuture, SimpleNotificationCode,
     SimpleNotificationStore, ToCode,
-    job::job_data::{JobAndNextTick, JobStoredData},
+    job::job_data::{JobAndNextTick, JobStoredData, JobType, NonCronJob, job_stored_data::Job},
     store::{DataStore, InitStore},
 };
 use uuid::Uuid;
@@ -20,6 +20,12 @@ use super::agenda::Agenda;
 
 /// How many messages its channels hold; there are four for each run of the job.
 const CHANNEL: usize = 64;
+
+/// A job that is due whenever it is listed, and whose next instant is nobody's business but ours.
+const ONE_SHOT: i32 = JobType::OneShot as i32;
+
+/// Any second in the past but 0, which would delete the job.
+const LONG_AGO: u64 = 1;
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, JobSchedulerError>> + Send>>;
 
@@ -43,8 +49,7 @@ struct Store(Agenda);
 impl MetaDataStorage for Store {
     fn list_next_ticks(&mut self) -> Answer<Vec<JobAndNextTick>> {
         let due = self.0.is_due(Timestamp::now());
-        // Any second in the past but 0, which would delete the job.
-        let job = JobAndNextTick { id: Some(Uuid::nil().into()), job_type: 0, next_tick: 1, last_tick: None };
+        let job = JobAndNextTick { id: Some(Uuid::nil().into()), job_type: ONE_SHOT, next_tick: LONG_AGO, last_tick: None };
         answer(due.then_some(job).into_iter().collect())
     }
 
@@ -58,8 +63,20 @@ impl MetaDataStorage for Store {
 }
 
 impl DataStore<JobStoredData> for Store {
-    fn get(&mut self, _: Uuid) -> Answer<Option<JobStoredData>> {
-        answer(None)
+    fn get(&mut self, id: Uuid) -> Answer<Option<JobStoredData>> {
+        answer(Some(JobStoredData {
+            id: Some(id.into()),
+            last_updated: None,
+            last_tick: None,
+            next_tick: LONG_AGO,
+            job_type: ONE_SHOT,
+            count: 0,
+            extra: vec![],
+            ran: false,
+            stopped: false,
+            job: Some(Job::NonCronJob(NonCronJob { repeating: false, repeated_every: 0 })),
+            time_offset_seconds: 0,
+        }))
     }
 
     fn add_or_update(&mut self, _: JobStoredData) -> Answer<()> {

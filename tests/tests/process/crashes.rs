@@ -122,14 +122,24 @@ async fn supervisors_of_their_own_accord_start_nothing_twice() {
     machine.end(&run).await;
     let other = machine.register(&RunRequest { key: RunKey { sequence: 1, ..request().key }, ..request() }).await;
     for (run, uid) in [(&run, run.uid.as_str()), (&other, "another")] {
-        let job = json!({"uid": uid, "argv": ["sh", "-c", "echo twice >> $FILES/ran"], "environment": {"FILES": machine.folder.path()},
-            "checkout": {}, "revision": request().revision(), "deadline": null, "grace": {"secs": 1, "nanos": 0}});
-        let mut supervisor = Command::new(&machine.supervisor.program).arg(machine.folder_of(run)).stdin(Stdio::piped()).spawn().unwrap();
-        serde_json::to_writer(supervisor.stdin.take().unwrap(), &job).unwrap();
-        assert!(supervisor.wait().unwrap().success());
+        supervise_by_hand(&machine, run, uid);
     }
     assert_eq!(machine.lines_of("ran").len(), 1);
     assert_eq!(machine.phase(&other).await, RunPhase::Waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_leaves_a_run_alone_that_another_one_checks_out() {
+    let machine = Machine::script("echo once >> $FILES/ran");
+    let (tells, waits) = (machine.file("tells"), machine.file("waits"));
+    let machine = machine.with_checkout(json!({"tells": tells, "waits_for": waits}));
+    let run = machine.begin().await;
+    eventually("it checks out", async || tells.exists().then_some(())).await;
+    supervise_by_hand(&machine, &run, &run.uid);
+    assert_eq!(machine.lines_of("ran"), [""; 0]);
+    fs::write(&waits, "").unwrap();
+    assert_eq!(machine.end(&run).await.0.status.phase, RunPhase::Succeeded);
+    assert_eq!(machine.lines_of("ran"), ["once"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +216,16 @@ async fn runs_killed_at_random_moments_start_at_most_once() {
     assert!(succeeded <= ran.len(), "a run that has succeeded has run");
 }
 
-/// Another process that releases a run: the same binary, in the role of the next test.
+/// Starts a supervisor that nobody has asked for, and waits until it has ended.
+fn supervise_by_hand(machine: &Machine, run: &RunRef, uid: &str) {
+    let job = json!({"uid": uid, "argv": ["sh", "-c", "echo twice >> $FILES/ran"], "environment": {"FILES": machine.folder.path()},
+        "checkout": {}, "revision": request().revision(), "deadline": null, "grace": {"secs": 1, "nanos": 0}});
+    let mut supervisor = Command::new(&machine.supervisor.program).arg(machine.folder_of(run)).stdin(Stdio::piped()).spawn().unwrap();
+    serde_json::to_writer(supervisor.stdin.take().unwrap(), &job).unwrap();
+    assert!(supervisor.wait().unwrap().success());
+}
+
+/// Another process that releases a run: as local mode would.
 fn starter(machine: &Machine, run: &RunRef) -> std::process::Child {
     let job = json!({"runs": machine.file("runs"), "supervisor": machine.supervisor.program, "argv": machine.command.argv,
         "environment": machine.command.environment, "checkout": machine.origin.checkout, "run": run});

@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use futures_util::future::join_all;
 use git_events_runner_core::*;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -202,6 +203,24 @@ async fn what_a_command_leaves_behind_ends_with_it() {
     assert_eq!(pids.len(), 3);
     for pid in pids {
         assert!(!runs(pid.parse().unwrap()), "{pid}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_released_at_once_do_not_share_a_slot() {
+    let mut machine = Machine::script("while true; do sleep 0.05; done");
+    machine.runs = machine.runs.clone().with_max_running(2);
+    machine.restart();
+    let mut runs = vec![];
+    for sequence in 0..6 {
+        runs.push(machine.register(&RunRequest { key: RunKey { sequence, ..request().key }, ..request() }).await);
+    }
+    let released = join_all(runs.iter().map(|run| machine.action.release(run))).await;
+    let begun = released.iter().filter(|released| matches!(released, Ok(Released::Begun))).count();
+    let waiting = released.iter().filter(|released| matches!(released, Ok(Released::Waiting))).count();
+    assert_eq!((begun, waiting), (2, 4), "{released:?}");
+    for run in &runs {
+        machine.action.stop(run).await.unwrap();
     }
 }
 

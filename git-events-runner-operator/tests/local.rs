@@ -1,0 +1,242 @@
+//! Local mode: what it prints, how it ends, and what it remembers.
+
+use std::{fs, path::Path, time::Instant};
+
+use anyhow::Result;
+use git_events_runner_tests::{GitRepo, LocalMode, free_port, send, wait_for};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_git-events-runner");
+
+/// A folder with a repository beside one with manifests.
+struct Folder {
+    folder: TempDir,
+    repo: GitRepo,
+}
+
+impl Folder {
+    fn new(action: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let repo = GitRepo::create(folder.path(), "app")?;
+        repo.push("main", &[("file", "1")])?;
+        fs::create_dir(folder.path().join("manifests"))?;
+        let folder = Self { folder, repo };
+        folder.write("all.yaml", &manifests(action))?;
+        Ok(folder)
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        Ok(fs::write(self.path("manifests").join(name), text)?)
+    }
+
+    fn start(&self, args: &[&str]) -> Result<LocalMode> {
+        LocalMode::start(PROGRAM, &self.path("manifests"), args, &[("HOME", self.folder.path().as_os_str())])
+    }
+
+    fn lines(&self, file: &str) -> Vec<String> {
+        fs::read_to_string(self.path(file)).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn wait_for_lines(&self, file: &str, count: usize) -> Result<Vec<String>> {
+        wait_for(&format!("{count} lines in {file}"), || Some(self.lines(file)).filter(|lines| lines.len() >= count))
+    }
+}
+
+fn manifests(action: &str) -> String {
+    format!(
+        r#"
+apiVersion: git-events-runner.rs/v1alpha1
+kind: GitRepo
+metadata: {{name: app}}
+spec: {{repoUri: ../app.git}}
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: ScheduleTrigger
+metadata: {{name: watch}}
+spec:
+  sources: {{names: [app]}}
+  schedule: {{interval: 1s}}
+  action: {{kind: Action, name: act}}
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: Action
+metadata: {{name: act}}
+spec:
+  actionJob:
+    command: [sh, -c]
+    args: ['{action}']
+"#
+    )
+}
+
+#[test]
+fn once_runs_what_is_due_and_succeeds_with_it() -> Result<()> {
+    let folder = Folder::new("cat file; echo ran >>$HOME/runs")?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert!(status.success(), "{output:?}");
+    assert!(output.iter().any(|line| line.starts_with("watch-") && line.ends_with(" | 1")), "{output:?}");
+
+    let (status, _) = folder.start(&["--once"])?.finish()?;
+    assert!(status.success());
+    assert_eq!(folder.lines("runs").len(), 1, "nothing has changed");
+
+    folder.repo.push("main", &[("file", "2")])?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert!(status.success());
+    assert!(output.iter().any(|line| line.ends_with(" | 2")), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn once_fails_when_a_run_fails_or_a_source_cannot_be_read() -> Result<()> {
+    let folder = Folder::new("exit 3")?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert_eq!(status.code(), Some(1));
+    assert!(output.iter().any(|line| line.contains("failed") && line.contains("exit code 3")), "{output:?}");
+
+    let bare = folder.repo.bare().display().to_string();
+    folder.repo.git(&["--git-dir", &bare, "update-ref", "-d", "refs/heads/main"])?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert_eq!(status.code(), Some(1));
+    assert!(output.iter().any(|line| line.contains("there is no branch main in")), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_commit_runs_the_action_within_two_seconds_of_the_interval() -> Result<()> {
+    let folder = Folder::new("echo $TRIGGER_SOURCE_COMMIT >>$HOME/runs")?;
+    let local = folder.start(&[])?;
+    folder.wait_for_lines("runs", 1)?;
+    let pushed = Instant::now();
+    let commit = folder.repo.push("main", &[("file", "2")])?;
+    assert_eq!(folder.wait_for_lines("runs", 2)?[1], commit.to_string());
+    println!("ran {:?} after the push, with an interval of 1 s", pushed.elapsed());
+    local.end(Signal::INT)?;
+    Ok(())
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_and_the_rest_works() -> Result<()> {
+    let folder = Folder::new("echo ran >>$HOME/runs")?;
+    folder.write(
+        "mistakes.yaml",
+        r#"
+apiVersion: git-events-runner.rs/v1alpha1
+kind: GitRepo
+metadata:
+  name: broken
+spec:
+  repoUri: ftp://example.com/app.git
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: ScheduleTrigger
+metadata:
+  name: of-broken
+spec:
+  sources: {names: [broken]}
+  schedule: {interval: 1s}
+  action: {kind: Action, name: nowhere}
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: ScheduleTrigger
+metadata:
+  name: two-times
+spec:
+  sources: {names: [app]}
+  schedule:
+    interval: 1s
+    cron: "* * * * *"
+  action: {kind: Action, name: act}
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: WebhookTrigger
+metadata:
+  name: open
+spec:
+  sources: {names: [app]}
+  webhook: {}
+  action: {kind: Action, name: act}
+"#,
+    )?;
+    let port = free_port()?.to_string();
+    let local = folder.start(&["--webhooks-port", &port])?;
+    folder.wait_for_lines("runs", 1)?;
+    local.wait_for_line("webhook: POST")?;
+    let refused = send(port.parse()?, "POST", "/default/open/app", &[], b"")?;
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.to_lowercase().contains("retry-after:"), "{}", refused.headers);
+    let (status, output) = local.end(Signal::TERM)?;
+    assert!(status.success());
+    assert!(!output.iter().any(|line| line.contains("metadata")), "the scheduler complains: {output:?}");
+    for expected in [
+        "mistakes.yaml:7:3: GitRepo default/broken: spec.repoUri: ",
+        "mistakes.yaml:9: ScheduleTrigger default/of-broken: does not start: GitRepo default/broken has mistakes",
+        "mistakes.yaml:9: ScheduleTrigger default/of-broken: does not start: there is no Action default/nowhere",
+        "ScheduleTrigger default/two-times: spec.schedule: must have exactly one of interval and cron",
+        "mistakes.yaml:29: WebhookTrigger default/open: answers every request with 503: AuthenticationRequired",
+    ] {
+        assert!(output.iter().any(|line| line.contains(expected)), "no `{expected}` in:\n{}", output.join("\n"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_outlives_a_crash_and_is_followed_by_the_next_start() -> Result<()> {
+    let folder = Folder::new("echo begun >>$HOME/runs; until test -e $HOME/go; do sleep 0.05; done; echo done")?;
+    let mut local = folder.start(&[])?;
+    folder.wait_for_lines("runs", 1)?;
+    local.kill()?;
+    let local = folder.start(&[])?;
+    local.wait_for_line("goes on since an earlier start")?;
+    fs::write(folder.path("go"), "")?;
+    let line = local.wait_for_line("| done")?;
+    let run = line.split(' ').next().unwrap_or_default();
+    let succeeded = local.wait_for_line("succeeded")?;
+    assert!(succeeded.contains(run), "{succeeded}");
+    local.end(Signal::TERM)?;
+    assert_eq!(folder.lines("runs").len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_second_process_on_the_same_state_is_refused() -> Result<()> {
+    let folder = Folder::new("echo ran >>$HOME/runs")?;
+    let local = folder.start(&[])?;
+    folder.wait_for_lines("runs", 1)?;
+    let (status, output) = folder.start(&[])?.finish()?;
+    assert_eq!(status.code(), Some(1));
+    assert!(output.iter().any(|line| line.contains("another git-events-runner uses")), "{output:?}");
+    local.end(Signal::TERM)?;
+    Ok(())
+}
+
+#[test]
+fn a_deadline_ends_all_that_a_run_has_started() -> Result<()> {
+    let folder = Folder::new("x")?;
+    let action = "sleep 300 & echo $! >$HOME/pid; wait";
+    folder.write("all.yaml", &(manifests(action) + "    activeDeadlineSeconds: 1\n"))?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert_eq!(status.code(), Some(1));
+    assert!(output.iter().any(|line| line.contains("failed") && line.contains("deadline")), "{output:?}");
+    let child = folder.lines("pid").concat();
+    wait_for("the end of what it has started", || (!Path::new("/proc").join(&child).exists()).then_some(()))
+}
+
+#[test]
+fn nothing_to_watch_is_an_error_that_says_so() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for args in [&[][..], &["--once"]] {
+        let (status, output) = LocalMode::start(PROGRAM, folder.path(), args, &[])?.finish()?;
+        assert_eq!(status.code(), Some(1));
+        assert!(output.iter().any(|line| line.contains("there is nothing to watch")), "{output:?}");
+    }
+    let (status, output) = LocalMode::start(PROGRAM, &folder.path().join("nowhere"), &[], &[])?.finish()?;
+    assert_eq!(status.code(), Some(1));
+    assert!(output.iter().any(|line| line.contains("nowhere")), "{output:?}");
+    Ok(())
+}
