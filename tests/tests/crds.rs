@@ -1,5 +1,7 @@
 //! The definitions at a real API server, and the same manifests at the offline validator.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
+
 use std::{fs, path::Path, sync::LazyLock};
 
 use git_events_runner_core::{
