@@ -1,5 +1,7 @@
 //! Runs actions when Git changes: the library beneath the git-events-runner operator.
 
+#![warn(missing_docs)]
+
 mod action;
 mod catalog;
 #[cfg(feature = "crd")]
