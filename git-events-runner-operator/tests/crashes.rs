@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -40,7 +40,7 @@ spec:
   actionJob:
     ttlSecondsAfterFinished: 30
     command: [sh, -c]
-    args: ['echo "$TRIGGER_NAME $TRIGGER_SOURCE_NAME $(basename "$(dirname "$WORKDIR")") $TRIGGER_SOURCE_COMMIT $TRIGGER_REQUEST_ID" >>"$HOME/runs"']
+    args: ['echo "$TRIGGER_NAME $TRIGGER_SOURCE_NAME $(basename "$(dirname "$WORKDIR")") $TRIGGER_SOURCE_COMMIT $TRIGGER_SOURCE_PREVIOUS_COMMIT, $TRIGGER_REQUEST_ID" >>"$HOME/runs"']
 ---
 apiVersion: git-events-runner.rs/v1alpha1
 kind: ScheduleTrigger
@@ -73,6 +73,7 @@ struct Run {
     source: String,
     name: String,
     commit: String,
+    previous: String,
     request: String,
 }
 
@@ -138,12 +139,17 @@ impl World {
         }
     }
 
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("manifests/.git-events-runner")
+    }
+
     fn runs(&self) -> Result<Vec<Run>> {
         let text = fs::read_to_string(self.folder.path().join("runs")).unwrap_or_default();
         let parse = |line: &str| {
             let parts: Vec<_> = line.split(' ').map(str::to_owned).collect();
-            let [trigger, source, name, commit, request] = parts.try_into().ok().with_context(|| format!("`{line}` is no run"))?;
-            Ok(Run { trigger, source, name, commit, request })
+            let [trigger, source, name, commit, previous, request] =
+                parts.try_into().ok().with_context(|| format!("`{line}` is no run"))?;
+            Ok(Run { trigger, source, name, commit, previous: previous.trim_end_matches(',').to_owned(), request })
         };
         text.lines().map(parse).collect()
     }
@@ -151,7 +157,7 @@ impl World {
     /// Lets local mode work until there is nothing left to do.
     fn come_to_rest(&self) -> Result<()> {
         let local = self.start()?;
-        let state = self.folder.path().join("manifests/.git-events-runner");
+        let state = self.state();
         // A request on change for each source has it looked at, whatever was last seen.
         let asked = wait_for("the last request is accepted", || send(self.port, "POST", "/default/change", &[], b"").ok());
         ensure!(asked?.status == 202);
@@ -169,11 +175,17 @@ impl World {
         for run in &runs {
             ensure!(names.insert(&run.name), "{} has run twice", run.name);
         }
+        for run in runs.iter().filter(|run| run.trigger != "always") {
+            ensure!(run.commit != run.previous, "{} has run for the commit of the run before", run.name);
+        }
         for trigger in ["schedule", "change"] {
+            let state = state_of(&self.state(), trigger)?;
             for (name, repo) in SOURCES.iter().zip(&self.repos) {
-                let of: Vec<_> = runs.iter().filter(|run| run.trigger == trigger && run.source == *name).collect();
+                // Runs go on side by side: the last one by number may have ended before an earlier one.
+                let last = state["sources"][name]["lastRun"]["name"].as_str();
                 let tip = repo.commit("main")?.to_string();
-                ensure!(of.last().is_some_and(|run| run.commit == tip), "the last run of {trigger} for {name} is not of its tip");
+                let is_last = |run: &&Run| last == Some(&run.name) && run.commit == tip;
+                ensure!(runs.iter().any(|run| is_last(&run)), "the last run of {trigger} for {name} is not of its tip");
             }
         }
         let mut by_request = BTreeMap::<_, usize>::new();
@@ -191,11 +203,19 @@ impl World {
     }
 }
 
+/// What is remembered of a trigger.
+fn state_of(state: &Path, trigger: &str) -> Result<serde_json::Value> {
+    let mut files = fs::read_dir(state.join("triggers"))?.collect::<Result<Vec<_>, _>>()?.into_iter().map(|file| file.path());
+    let begins = format!("{trigger}.");
+    let file = files.find(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&begins)));
+    let mut stored: serde_json::Value = serde_json::from_slice(&fs::read(file.context("no state")?)?)?;
+    Ok(stored["state"].take())
+}
+
 /// Nothing is pending or waiting, and every run has ended.
 fn is_at_rest(state: &Path) -> Result<bool> {
-    for trigger in fs::read_dir(state.join("triggers"))? {
-        let stored: serde_json::Value = serde_json::from_slice(&fs::read(trigger?.path())?)?;
-        let state = &stored["state"];
+    for trigger in ["schedule", "change", "always"] {
+        let state = state_of(state, trigger)?;
         let is_empty = |field: &str| state[field].as_object().is_none_or(serde_json::Map::is_empty);
         let mut sources = state["sources"].as_object().into_iter().flat_map(serde_json::Map::values);
         let has_ended = |source: &serde_json::Value| source["lastRun"]["result"] != "Waiting" && source["lastRun"]["result"] != "Running";
@@ -204,7 +224,7 @@ fn is_at_rest(state: &Path) -> Result<bool> {
         }
     }
     let runs = fs::read_dir(state.join("runs"))?.filter_map(Result::ok).map(|run| run.path());
-    let mut begun = runs.filter(|run| run.join("started.json").exists());
+    let mut begun = runs.filter(|run| run.join("decision.json").exists());
     Ok(begun.all(|run| run.join("exit.json").exists()))
 }
 
