@@ -60,8 +60,10 @@ pub enum Registered {
 /// What `release` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Released {
-    /// The run has begun, now or earlier.
+    /// The run has begun, now or earlier; from now on it is never listed as waiting.
     Begun,
+    /// It has its turn and is being prepared. It begins by itself, but if it is still listed as waiting later, it is to be released again.
+    Preparing,
     /// It waits for its turn, and is to be released again.
     Waiting,
     /// There is no such run, or it was deleted before it began.

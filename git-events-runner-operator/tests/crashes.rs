@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use git_events_runner_core::CommitId;
 use git_events_runner_tests::{GitRepo, LocalMode, Random, free_port, send, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -112,8 +113,7 @@ impl World {
         while !self.over.load(Ordering::Relaxed) {
             let repo = &self.repos[random.below(2)];
             if random.below(5) == 0 {
-                let tip = repo.commit("main")?;
-                repo.force("main", repo.commit("main~1").unwrap_or(tip))?;
+                repo.force("main", repo.commit(&format!("{}~1", tip(repo)?)).or_else(|_| tip(repo))?)?;
             } else {
                 number += 1;
                 repo.push("main", &[("file", &number.to_string())])?;
@@ -161,12 +161,11 @@ impl World {
         // A request on change for each source has it looked at, whatever was last seen.
         let asked = wait_for("the last request is accepted", || send(self.port, "POST", "/default/change", &[], b"").ok());
         ensure!(asked?.status == 202);
-        for _ in 0..100 {
-            if wait_for("nothing is left to do", || is_at_rest(&state).ok().filter(|at_rest| *at_rest)).is_ok() {
-                return local.end(Signal::TERM).map(drop);
-            }
+        for source in SOURCES {
+            local.wait_for_line(&format!("nothing new trigger=ScheduleTrigger default/schedule source=\"{source}\""))?;
         }
-        local.wait_for_line("nothing is left to do").map(drop)
+        wait_for("nothing is left to do", || is_at_rest(&state).ok().filter(|at_rest| *at_rest))?;
+        local.end(Signal::TERM).map(drop)
     }
 
     fn check(&self) -> Result<usize> {
@@ -183,9 +182,9 @@ impl World {
             for (name, repo) in SOURCES.iter().zip(&self.repos) {
                 // Runs go on side by side: the last one by number may have ended before an earlier one.
                 let last = state["sources"][name]["lastRun"]["name"].as_str();
-                let tip = repo.commit("main")?.to_string();
+                let tip = tip(repo)?.to_string();
                 let is_last = |run: &&Run| last == Some(&run.name) && run.commit == tip;
-                ensure!(runs.iter().any(|run| is_last(&run)), "the last run of {trigger} for {name} is not of its tip");
+                ensure!(runs.iter().any(|run| is_last(&run)), "the last run of {trigger} for {name} is not of its tip {tip}");
             }
         }
         let mut by_request = BTreeMap::<_, usize>::new();
@@ -201,6 +200,12 @@ impl World {
         }
         Ok(runs.len())
     }
+}
+
+/// What the branch points at, which may be older than what it pointed at before.
+fn tip(repo: &GitRepo) -> Result<CommitId> {
+    let bare = repo.bare().display().to_string();
+    Ok(repo.git(&["--git-dir", &bare, "rev-parse", "main"])?.parse()?)
 }
 
 /// What is remembered of a trigger.

@@ -222,6 +222,7 @@ impl From<Turn> for Released {
         match turn {
             Turn::Gone => Self::Gone,
             Turn::Begun => Self::Begun,
+            Turn::Preparing => Self::Preparing,
             Turn::Waiting | Turn::Now(_) => Self::Waiting,
         }
     }

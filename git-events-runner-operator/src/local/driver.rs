@@ -25,6 +25,9 @@ use super::agenda::Agenda;
 /// How many triggers are evaluated at a time: a check is a small request, and one host that hangs must not hold up the others.
 const PARALLEL: usize = 256;
 
+/// How often runs that wait are released again although nothing has ended.
+const RELEASE_AGAIN: Duration = Duration::from_secs(5);
+
 /// Everything that evaluating takes. Clones share it.
 #[derive(Clone)]
 pub struct Driver(Arc<Shared>);
@@ -93,10 +96,11 @@ impl Driver {
         }
     }
 
-    /// Lets runs begin whenever one has ended.
+    /// Lets runs begin whenever one has ended, and now and then, because a supervisor may have died before its run began.
     pub async fn give_turns(self) {
+        let mut now_and_then = tokio::time::interval(RELEASE_AGAIN);
         loop {
-            self.0.turn.notified().await;
+            tokio::select! { () = self.0.turn.notified() => {}, _ = now_and_then.tick() => {} }
             self.release_waiting().await;
         }
     }
@@ -174,9 +178,9 @@ impl Driver {
                 self.0.turn.notify_one();
             }
             Outcome::Started(run, request, released) => {
-                let waits = if *released == Released::Waiting { " and waits for its turn" } else { "" };
+                let waits = if *released == Released::Waiting { ", and waits for its turn" } else { "" };
                 info!(%trigger, source, commit = %request.commit, "fired: run {run} is registered{waits}");
-                if *released == Released::Begun {
+                if has_its_turn(*released) {
                     self.follow(run.clone(), trigger, false);
                 }
             }
@@ -192,7 +196,7 @@ impl Driver {
         let triggers: Vec<_> = waiting.iter().map(|trigger| &**trigger).collect();
         let releases = engine::release_waiting(&triggers, &self.0.store, &self.0.catalog).await;
         for (run, request, released) in releases.runs {
-            if released == Released::Begun {
+            if has_its_turn(released) {
                 self.follow(run, &request.key.trigger, false);
             }
         }
@@ -251,6 +255,10 @@ impl Driver {
         };
         error!(%run, output = %output.display(), "failed{took}: {why}");
     }
+}
+
+fn has_its_turn(released: Released) -> bool {
+    matches!(released, Released::Begun | Released::Preparing)
 }
 
 /// One line of a run's output. There is nobody to tell when it cannot be printed.

@@ -21,8 +21,8 @@ async fn a_supervisor_killed_before_the_command_is_followed_by_another() {
     let machine = machine.with_checkout(json!({"tells": tells, "waits_for": waits}));
     let run = machine.register(&request()).await;
     for _ in 0..2 {
-        assert_eq!(machine.action.release(&run).await.unwrap(), Released::Begun);
-        assert_eq!(machine.action.release(&run).await.unwrap(), Released::Begun, "while it checks out");
+        assert_eq!(machine.action.release(&run).await.unwrap(), Released::Preparing);
+        assert_eq!(machine.action.release(&run).await.unwrap(), Released::Preparing, "while it checks out");
         eventually("it checks out", async || tells.exists().then_some(())).await;
         let supervisor = supervisor_that_holds(&machine.folder_of(&run).join("lock"));
         kill(supervisor);
@@ -31,7 +31,7 @@ async fn a_supervisor_killed_before_the_command_is_followed_by_another() {
         assert_eq!(machine.phase(&run).await, RunPhase::Waiting);
     }
     fs::write(&waits, "").unwrap();
-    assert_eq!(machine.action.release(&run).await.unwrap(), Released::Begun);
+    machine.release(&run).await;
     assert_eq!(machine.end(&run).await.0.status.phase, RunPhase::Succeeded);
     assert_eq!(machine.lines_of("ran"), ["ran"]);
 }
@@ -98,7 +98,7 @@ async fn a_run_released_by_several_processes_at_once_starts_once() {
         let run = machine.register(&request).await;
         let mut starters: Vec<_> = (0..3).map(|_| starter(&machine, &run)).collect();
         let here = join_all((0..3).map(|_| machine.action.release(&run))).await;
-        assert!(here.iter().all(|released| matches!(released, Ok(Released::Begun))), "{here:?}");
+        assert!(here.iter().all(|released| matches!(released, Ok(Released::Begun | Released::Preparing))), "{here:?}");
         for starter in &mut starters {
             assert!(starter.wait().unwrap().success());
         }

@@ -131,8 +131,14 @@ impl Machine {
     /// Registers and releases a run.
     pub async fn begin(&self) -> RunRef {
         let run = self.register(&request()).await;
-        assert_eq!(self.action.release(&run).await.unwrap(), Released::Begun);
+        self.release(&run).await;
         run
+    }
+
+    /// Releases a run that may begin.
+    pub async fn release(&self, run: &RunRef) {
+        let released = self.action.release(run).await.unwrap();
+        assert!(matches!(released, Released::Begun | Released::Preparing), "{released:?}");
     }
 
     /// Runs the action to its end. Answers with the lines of the output.

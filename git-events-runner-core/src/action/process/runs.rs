@@ -67,6 +67,7 @@ pub struct Entry {
 pub enum Turn {
     Gone,
     Begun,
+    Preparing,
     Waiting,
     Now(Box<Entry>),
 }
@@ -216,7 +217,8 @@ impl Runs {
         match entry.folder.stage()? {
             Stage::Registered => {}
             Stage::Withdrawn => return Ok(Turn::Gone),
-            Stage::Preparing | Stage::Running | Stage::Interrupted | Stage::Ended(_) => return Ok(Turn::Begun),
+            Stage::Preparing => return Ok(Turn::Preparing),
+            Stage::Running | Stage::Interrupted | Stage::Ended(_) => return Ok(Turn::Begun),
         }
         let mut running = 0;
         for other in self.entries()? {
