@@ -191,7 +191,7 @@ pub async fn evaluate(
     let looked_at = plan.sources.iter().filter(|source| causes.contains_key(&source.name) && !memory.is_blocked(&source.name, now));
     let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at.collect()).await;
 
-    let mut work = Work::new(id, plan, &loaded.state, catalog, &memory.begun, now);
+    let mut work = Work::new(id, plan, &loaded.state, catalog, now);
     for source in &plan.sources {
         let name = &source.name;
         match (causes.get(name), seen.remove(name)) {

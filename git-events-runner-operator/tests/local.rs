@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use git_events_runner_tests::{GitRepo, LocalMode, free_port, send, wait_for};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_git-events-runner");
@@ -200,6 +201,45 @@ fn a_run_outlives_a_crash_and_is_followed_by_the_next_start() -> Result<()> {
     assert!(succeeded.contains(run), "{succeeded}");
     local.end(Signal::TERM)?;
     assert_eq!(folder.lines("runs").len(), 1);
+    Ok(())
+}
+
+/// Takes the one run back to where it was recorded and not yet begun, which is where a crash can leave it.
+fn take_back_to_record(state: &Path) -> Result<()> {
+    let only = |folder: &str| {
+        let mut paths = fs::read_dir(state.join(folder))?.flatten().map(|entry| entry.path());
+        paths.find(|path| !path.ends_with(".lock")).context("it is empty")
+    };
+    let run = only("runs")?.join("request.json");
+    for later in ["decision.json", "started.json", "exit.json", "output.log"] {
+        fs::remove_file(run.with_file_name(later))?;
+    }
+    let registered: Value = serde_json::from_slice(&fs::read(run)?)?;
+    let request = &registered["request"];
+    let trigger = only("triggers")?;
+    let mut stored: Value = serde_json::from_slice(&fs::read(&trigger)?)?;
+    let last_run = &mut stored["state"]["sources"]["app"]["lastRun"];
+    last_run["result"] = "Waiting".into();
+    let name = last_run["name"].as_str().context("the run has no name")?.to_owned();
+    let (uid, at) = (&registered["uid"], &request["registeredAt"]);
+    stored["state"]["waiting"] = json!({ name: { "uid": uid, "source": "app", "sequence": 0, "instant": at, "since": at } });
+    Ok(fs::write(trigger, serde_json::to_vec(&stored)?)?)
+}
+
+#[test]
+fn a_run_that_a_crash_has_left_recorded_begins_at_the_next_start() -> Result<()> {
+    for args in [&["--once"][..], &[]] {
+        let folder = Folder::new("echo ran >>$HOME/runs")?;
+        folder.start(&["--once"])?.finish()?;
+        take_back_to_record(&folder.path("manifests/.git-events-runner"))?;
+        let local = folder.start(args)?;
+        folder.wait_for_lines("runs", 2)?;
+        if args.is_empty() {
+            local.end(Signal::INT)?;
+        } else {
+            assert!(local.finish()?.0.success());
+        }
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{EvaluateError, Outcome};
-use crate::{Released, Retry, Since};
+use crate::{Retry, Since};
 
 /// The longest time between two attempts at what fails.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
@@ -15,8 +15,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug)]
 pub struct Memory {
     pub(super) since: Since,
-    /// Names of runs that have begun; they leave the state with the next write.
-    pub(super) begun: BTreeSet<String>,
     /// There may be registered runs that no state names.
     pub(super) may_have_leftovers: bool,
     failing: BTreeMap<String, Failing>,
@@ -32,13 +30,7 @@ struct Failing {
 impl Memory {
     /// Nothing but that all firings up to an instant were handled: by an earlier evaluator, or because the trigger is younger.
     pub fn new(handled: Timestamp) -> Self {
-        Self {
-            since: Since { handled, fresh: true },
-            begun: BTreeSet::new(),
-            may_have_leftovers: true,
-            failing: BTreeMap::new(),
-            failing_whole: None,
-        }
+        Self { since: Since { handled, fresh: true }, may_have_leftovers: true, failing: BTreeMap::new(), failing_whole: None }
     }
 
     /// When to try again after an evaluation that came to nothing: later each time.
@@ -70,18 +62,11 @@ impl Memory {
     pub(super) fn evaluated(&mut self, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
         self.since = Since { handled: now, fresh: false };
         self.failing_whole = None;
-        self.begun.clear();
         for (source, outcome) in outcomes {
             let failed_before = self.failing.remove(source);
-            match outcome {
-                Outcome::Failed(failure) => {
-                    self.may_have_leftovers = true;
-                    self.failing.insert(source.clone(), Failing::again(failed_before, failure.retry(), now));
-                }
-                Outcome::Started(run, _, Released::Begun) => {
-                    self.begun.insert(run.name.clone());
-                }
-                _ => {}
+            if let Outcome::Failed(failure) = outcome {
+                self.may_have_leftovers = true;
+                self.failing.insert(source.clone(), Failing::again(failed_before, failure.retry(), now));
             }
         }
     }

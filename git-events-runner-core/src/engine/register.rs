@@ -18,8 +18,6 @@ pub struct Work<'a> {
     plan: &'a Plan,
     state: &'a TriggerState,
     catalog: &'a dyn Catalog,
-    /// Runs that the state names as waiting, and that have begun.
-    begun: &'a BTreeSet<String>,
     now: Timestamp,
     change: Change,
     outcomes: BTreeMap<String, Outcome>,
@@ -30,16 +28,9 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(
-        id: &'a TriggerId,
-        plan: &'a Plan,
-        state: &'a TriggerState,
-        catalog: &'a dyn Catalog,
-        begun: &'a BTreeSet<String>,
-        now: Timestamp,
-    ) -> Self {
+    pub fn new(id: &'a TriggerId, plan: &'a Plan, state: &'a TriggerState, catalog: &'a dyn Catalog, now: Timestamp) -> Self {
         let (change, outcomes) = (Change::default(), BTreeMap::new());
-        Self { id, plan, state, catalog, begun, now, change, outcomes, again: false, held: BTreeSet::new(), held_at: None }
+        Self { id, plan, state, catalog, now, change, outcomes, again: false, held: BTreeSet::new(), held_at: None }
     }
 
     /// Carries out what was decided for one source, as far as that goes before it is recorded.
@@ -73,8 +64,8 @@ impl<'a> Work<'a> {
     }
 
     async fn register(&mut self, name: &str, request: RunRequest) -> Result<Outcome, Failure> {
-        let waiting = self.state.waiting.keys().filter(|run| !self.begun.contains(*run)).count();
-        if waiting + self.change.waiting.len() >= MAX_WAITING {
+        // Those of them that have begun leave the state when they are seen to have: `settle` says when there is room again.
+        if self.state.waiting.len() + self.change.waiting.len() >= MAX_WAITING {
             self.again |= !self.change.waiting.is_empty();
             return Ok(Outcome::Held);
         }
@@ -234,9 +225,6 @@ impl<'a> Work<'a> {
         self.change.forgotten = gone.cloned().collect();
         if !self.change.waiting.is_empty() {
             self.change.last_run = Some(self.now);
-        }
-        if !self.change.is_empty() {
-            self.change.not_waiting.extend(self.begun.iter().filter(|run| self.state.waiting.contains_key(*run)).cloned());
         }
         (self.change, self.outcomes, self.again)
     }

@@ -7,7 +7,7 @@ use super::{
     record::record,
     release::{Undo, is_named, skip_number},
 };
-use crate::{Action, Change, LastRun, RunPhase, RunRef, RunResult, RunStatus, StateStore, Trigger, TriggerState, Withdrawn};
+use crate::{Action, Change, LastRun, MAX_WAITING, RunPhase, RunRef, RunResult, RunStatus, StateStore, Trigger, TriggerState, Withdrawn};
 
 /// What became of the runs of a trigger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Settled {
     /// Runs that somebody deleted before they began; what they were for is to be done again, at once.
     pub deleted: Vec<RunRef>,
     /// When to evaluate and settle again, if nothing happens before: the first of those that wait will have waited too long,
-    /// or what has expired is to be tried again.
+    /// what has expired is to be tried again, or, at once, there is room for more to wait.
     pub next: Option<Timestamp>,
 }
 
@@ -115,7 +115,8 @@ pub async fn settle(
     let registered_at = others.map(|status| status.request.registered_at).filter(|at| *at > oldest_waiting).min();
     memory.may_have_leftovers = registered_at.is_some();
     let old_enough = registered_at.map(|at| at.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX));
-    settled.next = [settled.next, old_enough, memory.next()].into_iter().flatten().min();
+    let room_again = (state.waiting.len() >= MAX_WAITING && !change.not_waiting.is_empty()).then_some(now);
+    settled.next = [settled.next, old_enough, memory.next(), room_again].into_iter().flatten().min();
     Ok(settled)
 }
 

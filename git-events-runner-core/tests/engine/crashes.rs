@@ -172,6 +172,23 @@ fn replace_begins_when_the_earlier_one_is_gone() {
 }
 
 #[test]
+fn a_run_that_was_released_and_is_still_listed_as_waiting_is_no_leftover() {
+    let mut f = Fixture::new(|_| {});
+    let first = push(&f.a, "1");
+    // As when a local run checks its files out: should that be cut short, it is to be released again.
+    let mut preparing = MockAction::new();
+    preparing.expect_release().times(1).returning(|_| Ok(Released::Begun));
+    f.catalog.add_action(passed_on(preparing, &f.action));
+    f.fire();
+    let second = push(&f.a, "2");
+    f.fire();
+    f.settle();
+    assert_eq!(f.phases(), [(0, RunPhase::Waiting), (1, RunPhase::Running)]);
+    f.release_waiting();
+    assert_eq!(f.begun(), [second, first]);
+}
+
+#[test]
 fn a_run_expires_in_the_state_before_it_is_removed() {
     let mut f = Fixture::with_slots(0, |_| {});
     push(&f.a, "1");

@@ -95,6 +95,17 @@ impl Fixture {
         panic!("there is always more to do at once: {:?}", self.state());
     }
 
+    /// Evaluates and settles for as long as there is more to do at once, as a driver does.
+    pub fn drive(&mut self) {
+        for _ in 0..100 {
+            let next = [self.evaluate().next, self.settle().next].into_iter().flatten().min();
+            if next.is_none_or(|next| next > self.now) {
+                return;
+            }
+        }
+        panic!("there is always more to do at once: {:?}", self.state());
+    }
+
     pub fn try_evaluate(&mut self, firing: Option<Timestamp>) -> Result<Evaluation, EvaluateError> {
         let store = self.store.clone();
         self.evaluate_with(&store, firing)

@@ -67,20 +67,19 @@ fn sixteen_runs_wait_and_further_requests_stay_pending() {
     let roomy = InMemoryAction::clone(&f.action).with_slots(99);
     f.catalog.add_action(roomy);
     f.release_waiting();
-    f.settle();
-    f.evaluate_all();
+    f.drive();
     let served: BTreeSet<_> = f.action.begun().into_iter().flat_map(|run| run.requests).collect();
     assert_eq!((f.begun().len(), served.len(), f.pending().len()), (20, 20, 0));
 }
 
 #[test]
-fn runs_that_begin_at_once_do_not_count_as_waiting() {
+fn runs_that_begin_at_once_make_room_for_others() {
     let mut f = Fixture::new(|_| {});
     push(&f.a, "1");
     for n in 0..40 {
         f.request(&format!("request-{n:02}"), &["a"], true);
     }
-    f.evaluate_all();
+    f.drive();
     assert_eq!(f.begun().len(), 40);
 }
 
@@ -94,9 +93,7 @@ fn more_sources_than_runs_may_wait_are_served_in_several_writes() {
         f.catalog.add_source(repo);
     }
     f.fire();
-    f.evaluate_all();
-    f.settle();
-    f.evaluate_all();
+    f.drive();
     assert_eq!(f.begun_keys().into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>(), names.into_iter().collect());
     assert_eq!(f.begun().len(), 20);
 }

@@ -112,6 +112,7 @@ impl Driver {
             let evaluations =
                 due.into_iter().map(|driven| async { while self.evaluate(driven).await.is_some_and(|next| next <= Timestamp::now()) {} });
             futures_util::future::join_all(evaluations).await;
+            self.release_waiting().await;
             let mut followed = self.0.followed.subscribe();
             let before = followed.borrow_and_update().len();
             if before > 0 {
@@ -160,7 +161,11 @@ impl Driver {
         }
         let mut waiting = self.waiting();
         if settled.waiting > 0 {
-            waiting.insert(id.clone(), Arc::clone(trigger));
+            let is_new = waiting.insert(id.clone(), Arc::clone(trigger)).is_none();
+            if is_new {
+                // It may wait for nothing: an earlier process has recorded it, and come no further.
+                self.0.turn.notify_one();
+            }
         } else {
             waiting.remove(id);
         }
