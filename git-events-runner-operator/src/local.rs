@@ -192,7 +192,7 @@ impl Local {
         let mut stop = stop_signal()?;
         tokio::select! {
             () = driver.evaluate_once(triggers) => self.store.heartbeat(Timestamp::now()).await?,
-            _ = stop.wait_for(|stop| *stop) => {
+            () = stopped(&mut stop) => {
                 warn!("ended before everything was done");
                 return Ok(ExitCode::FAILURE);
             }
@@ -220,7 +220,7 @@ impl Local {
         let mut clean_up = tokio::time::interval(CLEAN_UP);
         loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
                 _ = heartbeat.tick() => self.beat().await,
                 _ = clean_up.tick() => self.clean_up().await,
             }
@@ -288,4 +288,9 @@ fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
         sender.closed().await;
     });
     Ok(receiver)
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error is the end of what would ask: the process ends already.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

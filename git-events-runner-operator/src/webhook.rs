@@ -60,6 +60,13 @@ pub trait Hooks: Send + Sync {
     fn accepted(&self, id: &TriggerId);
 }
 
+/// Why a request is not accepted.
+struct Refused(StatusCode, String);
+
+fn refused(code: StatusCode, message: &str) -> Refused {
+    Refused(code, message.to_owned())
+}
+
 #[derive(Serialize)]
 struct Answer<'a> {
     status: &'a str,
@@ -85,7 +92,10 @@ pub fn routes(hooks: Arc<dyn Hooks>, inbox: Arc<dyn Inbox>) -> impl Filter<Extra
         .and(warp::body::stream())
         .then(move |method: Method, path: Tail, headers: HeaderMap, body| {
             let (hooks, inbox) = (Arc::clone(&hooks), Arc::clone(&inbox));
-            async move { receive(&*hooks, &*inbox, &method, path.as_str(), &headers, body).await.unwrap_or_else(|refused| refused) }
+            async move {
+                let received = receive(&*hooks, &*inbox, &method, path.as_str(), &headers, body).await;
+                received.unwrap_or_else(|Refused(code, message)| answer(code, &message, None))
+            }
         })
         .recover(|rejected: Rejection| async move {
             error!("a request was not understood: {rejected:?}");
@@ -101,45 +111,44 @@ async fn receive<B: Buf>(
     path: &str,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>>,
-) -> Result<Response, Response> {
-    let refuse = |code, message: &str| answer(code, message, None);
+) -> Result<Response, Refused> {
     let parts: Vec<_> = path.trim_end_matches('/').split('/').collect();
     let (namespace, name, source) = match parts[..] {
         [namespace, name] => (namespace, name, None),
         [namespace, name, source] => (namespace, name, Some(source)),
         _ => {
-            return Err(refuse(
+            return Err(refused(
                 StatusCode::NOT_FOUND,
                 "there is nothing here: the path is /{namespace}/{trigger} or /{namespace}/{trigger}/{source}",
             ));
         }
     };
     if method != Method::POST {
-        return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "a webhook is a POST"));
+        return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "a webhook is a POST"));
     }
     if !is_content_type_known(headers) {
         let message = "the content type is neither application/json nor application/x-www-form-urlencoded nor text/plain";
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let no_such_trigger = || refuse(StatusCode::NOT_FOUND, "there is no such trigger");
+    let no_such_trigger = || refused(StatusCode::NOT_FOUND, "there is no such trigger");
     let hook = hooks.find(namespace, name).ok_or_else(no_such_trigger)?;
     read(body).await?;
     authenticate(&hook.proof, headers)?;
     let sources = match source {
         Some(source) if hook.sources.contains(source) => BTreeSet::from([source.to_owned()]),
-        Some(_) => return Err(refuse(StatusCode::NOT_FOUND, "the trigger has no such source")),
+        Some(_) => return Err(refused(StatusCode::NOT_FOUND, "the trigger has no such source")),
         None if hook.multi_source => hook.sources.clone(),
         None => {
-            return Err(refuse(StatusCode::BAD_REQUEST, "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}"));
+            return Err(refused(StatusCode::BAD_REQUEST, "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}"));
         }
     };
     if let Some(why) = &hook.closed {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, why));
+        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, why));
     }
     record(hooks, inbox, &hook, sources).await
 }
 
-async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, sources: BTreeSet<String>) -> Result<Response, Response> {
+async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, sources: BTreeSet<String>) -> Result<Response, Refused> {
     let id = RequestId::try_from(uuid::Uuid::new_v4().to_string()).expect("a UUID is 36 hexadecimal digits and hyphens");
     let request = PendingRequest { sources, received_at: Timestamp::now(), commit: None, always: hook.always };
     match inbox.request(&hook.id, &FireRequest { id: id.clone(), request }).await {
@@ -148,10 +157,10 @@ async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, sources: BTre
             hooks.accepted(&hook.id);
             Ok(answer(StatusCode::ACCEPTED, "recorded", Some(id.as_str())))
         }
-        Err(refused @ StateError::Full(_)) => Err(answer(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string(), None)),
+        Err(full @ StateError::Full(_)) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, &full.to_string())),
         Err(failed) => {
             error!(trigger = %hook.id, "a request cannot be recorded: {failed}");
-            Err(answer(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded now", None))
+            Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded now"))
         }
     }
 }
@@ -163,14 +172,14 @@ fn is_content_type_known(headers: &HeaderMap) -> bool {
 }
 
 /// Reads the body, and no more of it than it may have.
-async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Result<Vec<u8>, Response> {
+async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Result<Vec<u8>, Refused> {
     let reading = async {
         let mut body = std::pin::pin!(body);
         let mut read = vec![];
         while let Some(chunk) = body.next().await {
-            let mut chunk = chunk.map_err(|_broken| answer(StatusCode::BAD_REQUEST, "the body ends too early", None))?;
+            let mut chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
             if read.len() + chunk.remaining() > MAX_BODY {
-                return Err(answer(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB", None));
+                return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB"));
             }
             while chunk.has_remaining() {
                 let part = chunk.chunk();
@@ -181,15 +190,15 @@ async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Resul
         }
         Ok(read)
     };
-    let late = |_| answer(StatusCode::REQUEST_TIMEOUT, "the body takes too long", None);
+    let late = |_| refused(StatusCode::REQUEST_TIMEOUT, "the body takes too long");
     tokio::time::timeout(BODY_WITHIN, reading).await.map_err(late)?
 }
 
-fn authenticate(proof: &Proof, headers: &HeaderMap) -> Result<(), Response> {
+fn authenticate(proof: &Proof, headers: &HeaderMap) -> Result<(), Refused> {
     let Proof::Header { name, token } = proof else { return Ok(()) };
     match headers.get(name) {
         Some(given) if Token::new(given) == *token => Ok(()),
-        Some(_) => Err(answer(StatusCode::FORBIDDEN, "the token is wrong", None)),
-        None => Err(answer(StatusCode::UNAUTHORIZED, &format!("the header {name} with the token is missing"), None)),
+        Some(_) => Err(refused(StatusCode::FORBIDDEN, "the token is wrong")),
+        None => Err(refused(StatusCode::UNAUTHORIZED, &format!("the header {name} with the token is missing"))),
     }
 }
