@@ -32,8 +32,15 @@ fn any_setting() -> impl Strategy<Value = Setting> {
     let policy = prop_oneof![2 => Just(Policy::Allow), 1 => Just(Policy::Forbid), 1 => Just(Policy::Replace)];
     let first = prop_oneof![3 => Just(OnFirstCheck::Run), 1 => Just(OnFirstCheck::Record)];
     let slots = prop_oneof![1 => Just(1_usize), 3 => Just(usize::MAX)];
-    (prop::bool::weighted(0.7), policy, first, slots, any::<bool>()).prop_map(
-        |(on_change_only, concurrency, on_first_check, slots, fires)| Setting { on_change_only, concurrency, on_first_check, slots, fires },
+    (prop::bool::weighted(0.7), policy, first, slots, any::<bool>(), any::<bool>()).prop_map(
+        |(on_change_only, concurrency, on_first_check, slots, fires, ends_with_a_crash)| Setting {
+            on_change_only,
+            concurrency,
+            on_first_check,
+            slots,
+            fires,
+            ends_with_a_crash,
+        },
     )
 }
 
