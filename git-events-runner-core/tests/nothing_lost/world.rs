@@ -89,6 +89,14 @@ enum Done {
 struct Evaluator {
     memory: engine::Memory,
     task: Option<Task<Done>>,
+    /// Whether it has ended an evaluation: the first one looks at every source, asked or not.
+    has_looked: bool,
+}
+
+impl Evaluator {
+    fn new(handled: Timestamp) -> Self {
+        Self { memory: engine::Memory::new(handled), task: None, has_looked: false }
+    }
 }
 
 pub struct World {
@@ -142,7 +150,7 @@ impl World {
             catalog: InTurns(catalog),
             now,
             handled: now,
-            evaluators: (0..2).map(|_| Evaluator { memory: engine::Memory::new(now), task: None }).collect(),
+            evaluators: (0..2).map(|_| Evaluator::new(now)).collect(),
             ends_with_a_crash: setting.ends_with_a_crash,
             asked: BTreeSet::new(),
             always: BTreeMap::new(),
@@ -264,6 +272,7 @@ impl World {
         let next = match evaluation {
             Ok(evaluation) => {
                 self.handled = self.handled.max(at);
+                self.evaluators[evaluator].has_looked = true;
                 self.started.extend(evaluation.sources.into_values().filter_map(|outcome| match outcome {
                     engine::Outcome::Started(_, request, _) => Some(*request),
                     _ => None,
@@ -277,7 +286,7 @@ impl World {
     }
 
     fn crash(&mut self, evaluator: usize) {
-        self.evaluators[evaluator] = Evaluator { memory: engine::Memory::new(self.handled), task: None };
+        self.evaluators[evaluator] = Evaluator::new(self.handled);
     }
 
     /// What holds at any moment.
@@ -308,8 +317,12 @@ impl World {
                 self.ended(evaluator, done);
             }
         }
-        for round in 0..1000 {
-            let quiet = [self.evaluate_and_settle(round % 2), self.evaluate_and_settle((round + 1) % 2)] == [None, None];
+        let mut at_work: Vec<_> = (0..2).filter(|&evaluator| self.evaluators[evaluator].has_looked).collect();
+        if at_work.is_empty() {
+            at_work.push(0);
+        }
+        for _ in 0..1000 {
+            let again: Vec<_> = at_work.iter().filter_map(|&evaluator| self.evaluate_and_settle(evaluator)).collect();
             finish(self.releasing(engine::Memory::new(self.now)));
             let busy = self.action.all().iter().filter(|status| !status.phase.is_finished()).count();
             for status in self.action.all() {
@@ -317,7 +330,7 @@ impl World {
             }
             self.check_always();
             let state = self.state();
-            if busy == 0 && quiet && state.pending.is_empty() && state.waiting.is_empty() {
+            if busy == 0 && again.is_empty() && state.pending.is_empty() && state.waiting.is_empty() {
                 return;
             }
             self.now += 1.second();
