@@ -89,13 +89,13 @@ enum Done {
 struct Evaluator {
     memory: engine::Memory,
     task: Option<Task<Done>>,
-    /// Whether it has ended an evaluation: the first one looks at every source, asked or not.
-    has_looked: bool,
+    /// Whether it has ended anything: its first evaluation looks at every source, asked or not.
+    is_new: bool,
 }
 
 impl Evaluator {
     fn new(handled: Timestamp) -> Self {
-        Self { memory: engine::Memory::new(handled), task: None, has_looked: false }
+        Self { memory: engine::Memory::new(handled), task: None, is_new: true }
     }
 }
 
@@ -261,6 +261,7 @@ impl World {
 
     /// Gives back when the trigger is to be evaluated again.
     fn ended(&mut self, evaluator: usize, done: Done) -> Option<Timestamp> {
+        self.evaluators[evaluator].is_new = false;
         let (mut memory, at, evaluation) = match done {
             Done::Evaluated(memory, at, evaluation) => (memory, at, evaluation),
             Done::Settled(memory, next) => {
@@ -272,7 +273,6 @@ impl World {
         let next = match evaluation {
             Ok(evaluation) => {
                 self.handled = self.handled.max(at);
-                self.evaluators[evaluator].has_looked = true;
                 self.started.extend(evaluation.sources.into_values().filter_map(|outcome| match outcome {
                     engine::Outcome::Started(_, request, _) => Some(*request),
                     _ => None,
@@ -312,12 +312,12 @@ impl World {
         for evaluator in 0..2 {
             if self.ends_with_a_crash {
                 self.crash(evaluator);
-            } else if let Some(task) = self.evaluators[evaluator].task.take() {
-                let done = finish(task);
-                self.ended(evaluator, done);
+            }
+            while self.evaluators[evaluator].task.is_some() {
+                self.go_on(evaluator);
             }
         }
-        let mut at_work: Vec<_> = (0..2).filter(|&evaluator| self.evaluators[evaluator].has_looked).collect();
+        let mut at_work: Vec<_> = (0..2).filter(|&evaluator| !self.evaluators[evaluator].is_new).collect();
         if at_work.is_empty() {
             at_work.push(0);
         }
