@@ -9,6 +9,7 @@ mod nothing_lost {
     pub mod world;
 }
 
+use git_events_runner_core::{ConcurrencyPolicy, OnFirstCheck};
 use nothing_lost::world::{Setting, Step, World};
 use proptest::prelude::*;
 
@@ -25,10 +26,37 @@ proptest! {
         world.come_to_rest();
         world.check_at_rest();
     }
+
+    /// The same with fewer things that happen, so that those that happen meet more often: a push and a request while a look goes on.
+    #[test]
+    fn no_request_is_lost_to_a_look_that_goes_on(steps in prop::collection::vec(any_step_around_a_look(), 1..60)) {
+        let mut world = World::new(Setting {
+            on_change_only: true,
+            concurrency: ConcurrencyPolicy::Allow,
+            on_first_check: OnFirstCheck::Run,
+            slots: usize::MAX,
+            fires: false,
+            ends_with_a_crash: false,
+        });
+        for step in steps {
+            world.take(&step);
+        }
+        world.come_to_rest();
+        world.check_at_rest();
+    }
+}
+
+fn any_step_around_a_look() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0..2_usize, 0..4_u8).prop_map(|(source, content)| Step::Push { source, content }),
+        2 => (0..2_usize).prop_map(|source| Step::Request { sources: vec![source], always: false, hint: None }),
+        2 => Just(Step::Evaluate { evaluator: 0 }),
+        6 => (1..5_u8).prop_map(|calls| Step::GoOn { evaluator: 0, calls }),
+    ]
 }
 
 fn any_setting() -> impl Strategy<Value = Setting> {
-    use git_events_runner_core::{ConcurrencyPolicy as Policy, OnFirstCheck};
+    use ConcurrencyPolicy as Policy;
     let policy = prop_oneof![2 => Just(Policy::Allow), 1 => Just(Policy::Forbid), 1 => Just(Policy::Replace)];
     let first = prop_oneof![3 => Just(OnFirstCheck::Run), 1 => Just(OnFirstCheck::Record)];
     let slots = prop_oneof![1 => Just(1_usize), 3 => Just(usize::MAX)];
