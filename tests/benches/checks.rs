@@ -24,7 +24,9 @@ fn machine() -> Result<String> {
     let model = model.map_or("an unknown processor", |(_, model)| model);
     let cores = std::thread::available_parallelism()?;
     let versions = [version("git", "--version")?, version("nginx", "-v")?, version("rustc", "--version")?];
-    Ok(format!("On {cores} cores ({model}), with {}; server and client on the same machine.", versions.join(", ")))
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default();
+    Ok(format!("{cores} cores ({model}), {}. Before it began, {load} processes wanted to run (mean of a minute).", versions.join(", ")))
 }
 
 /// The line in which a program tells its version.

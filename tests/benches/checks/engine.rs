@@ -32,7 +32,10 @@ struct World {
 /// Prints how many evaluations there are in a second.
 pub async fn print() -> Result<()> {
     let main = Reference::Branch("main".into());
-    println!("| {TRIGGERS} triggers, each with a source | evaluations in a second | in a second of CPU time | all of them | writes |");
+    println!(
+        "Evaluations of {TRIGGERS} triggers, all due, one after the other, {ROUNDS} times each: wall time is the median, CPU time the mean.\n"
+    );
+    println!("| each with a source | all of them | evaluations in a second | in a second of CPU time | writes to the store |");
     println!("| --- | --- | --- | --- | --- |");
     row("in memory", |id| {
         let source = InMemorySource::new(id);
@@ -65,7 +68,7 @@ async fn row<S: Source + 'static>(title: &str, source: impl Fn(ObjectRef) -> S) 
     .await?;
     let in_a_second = |time: Duration| format!("{:.0}", TRIGGERS as f64 / time.as_secs_f64());
     let (wall, cpu, writes) = (in_a_second(cost.wall), in_a_second(cost.cpu), world.writes() - before);
-    println!("| {title} | {wall} | {cpu} | {} | {writes} |", milliseconds(cost.wall));
+    println!("| {title} | {} | {wall} | {cpu} | {writes} |", milliseconds(cost.wall));
     Ok(())
 }
 
