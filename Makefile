@@ -16,5 +16,6 @@ lint:
 	@tree=$$(cargo tree -p git-events-runner-core --no-default-features -e normal --prefix none) && \
 	if echo "$$tree" | grep -E '^(kube|git2|reqwest|tokio) '; then echo "core depends on it without any feature"; exit 1; fi
 
+# What checks and evaluations cost, as a table: see docs/performance.md.
 bench:
-	cargo bench -p git-events-runner-tests
+	cargo bench -p git-events-runner-tests --bench checks

@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 
 mod agenda;
 mod clock;
+mod config;
 mod driver;
 mod hooks;
 
@@ -74,7 +75,8 @@ struct Local {
 impl Local {
     async fn open(dir: &Path, state: &Path) -> anyhow::Result<Self> {
         let reading = manifest_files::read(&[dir.to_owned()], Mode::Local)?;
-        let mut content = Content::new(crd::RuntimeConfig::default());
+        let (config, wrong_configs) = config::runtime_config(&reading.documents);
+        let mut content = Content::new(config);
         let (mut schedules, mut webhooks, mut unusable) = (vec![], vec![], BTreeSet::new());
         for Document { file, line, id, object } in reading.documents {
             let folder = Path::new(&file).parent().unwrap_or(dir);
@@ -91,8 +93,9 @@ impl Local {
             }
         }
         reading.mistakes.iter().for_each(|mistake| error!("{mistake}"));
+        wrong_configs.iter().for_each(|mistake| error!("{mistake}"));
         let mut local = Self::new(content, state, unusable)?;
-        local.mistakes = reading.mistakes.len();
+        local.mistakes = reading.mistakes.len() + wrong_configs.len();
         for (place, trigger) in schedules {
             let policy = trigger.policy(local_id(trigger.id()));
             local.add(&place, policy).await;

@@ -267,6 +267,95 @@ fn a_deadline_ends_all_that_a_run_has_started() -> Result<()> {
     wait_for("the end of what it has started", || (!Path::new("/proc").join(&child).exists()).then_some(()))
 }
 
+/// A runtime config of this name and content, in a namespace of its own.
+fn config(name: &str, namespace: &str, content: &str) -> String {
+    let content = content.replace('\n', "\n    ");
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n  runtimeConfig: |\n    {content}\n"
+    )
+}
+
+#[test]
+fn the_runtime_config_of_the_manifests_takes_effect() -> Result<()> {
+    let folder = Folder::new("env >$HOME/env; echo ran >>$HOME/runs; exec sleep 300")?;
+    let content = "action:\n  activeDeadlineSeconds: 1\n  containers: {worker: {variablesPrefix: GIT_EVENT_}}";
+    folder.write("config.yaml", &config("git-events-runner-config", "operators", content))?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert_eq!(status.code(), Some(1));
+    assert!(output.iter().any(|line| line.contains("failed") && line.contains("deadline")), "{output:?}");
+    let variables = folder.lines("env");
+    assert!(variables.contains(&"GIT_EVENT_TRIGGER_SOURCE_NAME=app".to_owned()), "{variables:?}");
+    assert!(!variables.iter().any(|line| line.starts_with("ACTION_JOB_")), "{variables:?}");
+    Ok(())
+}
+
+#[test]
+fn the_runtime_config_says_how_many_runs_there_may_be_at_once() -> Result<()> {
+    let folder = Folder::new("echo begun >>$HOME/runs; until test -e $HOME/go; do sleep 0.05; done")?;
+    let second = manifests("").replace("name: watch", "name: second").split("---\n").nth(1).context("no trigger")?.to_owned();
+    folder.write("second.yaml", &second)?;
+    folder.write("config.yaml", &config("git-events-runner-config", "default", "action: {maxRunningJobs: 1}"))?;
+    let local = folder.start(&[])?;
+    local.wait_for_line("waits")?;
+    assert_eq!(folder.wait_for_lines("runs", 1)?.len(), 1);
+    fs::write(folder.path("go"), "")?;
+    folder.wait_for_lines("runs", 2)?;
+    local.end(Signal::TERM)?;
+    Ok(())
+}
+
+#[test]
+fn the_runtime_config_names_the_header_of_webhooks() -> Result<()> {
+    let folder = Folder::new("echo ran >>$HOME/runs")?;
+    folder.write("config.yaml", &config("git-events-runner-config", "default", "trigger: {webhook: {defaultAuthHeader: x-our-token}}"))?;
+    folder.write(
+        "hook.yaml",
+        r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: hook}
+stringData: {token: abc}
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: WebhookTrigger
+metadata: {name: hook}
+spec:
+  sources: {names: [app]}
+  webhook: {authConfig: {secretRef: {name: hook}, key: token}}
+  action: {kind: Action, name: act}
+"#,
+    )?;
+    let port = free_port()?;
+    let local = folder.start(&["--webhooks-port", &port.to_string()])?;
+    local.wait_for_line("webhook: POST")?;
+    let status = |header| Ok::<_, anyhow::Error>(send(port, "POST", "/default/hook/app", &[(header, "abc")], b"")?.status);
+    assert_eq!(status("x-trigger-auth")?, 401);
+    assert_eq!(status("x-our-token")?, 202);
+    local.end(Signal::TERM)?;
+    Ok(())
+}
+
+#[test]
+fn a_runtime_config_that_cannot_be_used_is_a_mistake() -> Result<()> {
+    let cases = [
+        (config("git-events-runner-config", "default", "action: {maxJobs: 1}"), "data.runtimeConfig: "),
+        (config("git-events-runner-config", "default", "{}").replace("runtimeConfig", "other"), "data: has no key runtimeConfig"),
+        (
+            ["one", "two"].map(|namespace| config("git-events-runner-config", namespace, "{}")).join("---\n"),
+            "ConfigMap two/git-events-runner-config: there is a runtime config already, in ",
+        ),
+    ];
+    for (text, expected) in cases {
+        let folder = Folder::new("echo ran >>$HOME/runs")?;
+        folder.write("config.yaml", &text)?;
+        let (status, output) = folder.start(&["--once"])?.finish()?;
+        assert_eq!(status.code(), Some(1));
+        assert!(output.iter().any(|line| line.contains("config.yaml:") && line.contains(expected)), "no `{expected}` in:\n{output:?}");
+        assert_eq!(folder.lines("runs").len(), 1, "the rest works");
+    }
+    Ok(())
+}
+
 #[test]
 fn nothing_to_watch_is_an_error_that_says_so() -> Result<()> {
     let folder = tempfile::tempdir()?;

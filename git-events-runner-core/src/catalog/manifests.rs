@@ -161,11 +161,10 @@ impl Manifests {
     ///
     /// # Errors
     ///
-    /// What is missing, as text.
+    /// What is missing, as a sentence.
     pub fn secret_value(&self, namespace: &str, secret: &str, key: &str) -> Result<String, String> {
-        values::find(&self.content.secrets, "Secret", namespace, secret)?
-            .text(key)
-            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        let value = values::text(&self.content.secrets, "Secret", namespace, secret, key)?;
+        Ok(value.trim_end_matches(['\r', '\n']).to_owned())
     }
 
     fn git_source(&self, namespace: &str, id: &ObjectRef) -> Result<GitSource, CatalogError> {
@@ -239,7 +238,12 @@ impl Catalog for Manifests {
 
     async fn action(&self, of: &TriggerId, action: &ObjectRef) -> Result<Arc<dyn Action>, CatalogError> {
         let found = self.action_manifest(&of.namespace, action)?;
-        if let Some(crd::SourceOverride { kind, name, .. }) = &found.source_override {
+        if let Some(crd::SourceOverride { kind, name, reference }) = &found.source_override {
+            let invalid = |message: String| CatalogError::Invalid { object: action.clone(), message: format!("sourceOverride: {message}") };
+            if action.namespace.is_none() && *kind == crd::SourceKind::GitRepo {
+                return Err(invalid("a ClusterAction can only check out a ClusterGitRepo".to_owned()));
+            }
+            reference.reference().map_err(|error| invalid(error.to_string()))?;
             self.repository(&of.namespace, &kind.named(&of.namespace, name))?;
         }
         let command = self.command_line(&of.namespace, action, &found.job)?;

@@ -1,5 +1,8 @@
 use serde::{Deserialize, Serialize};
 
+/// The name of the ConfigMap with the [`RuntimeConfig`], where no other is set.
+pub const RUNTIME_CONFIG_NAME: &str = "git-events-runner-config";
+
 /// The key of the ConfigMap under which the [`RuntimeConfig`] is.
 pub const RUNTIME_CONFIG_KEY: &str = "runtimeConfig";
 

@@ -73,7 +73,7 @@ fn proof(spec: &crd::Webhook, catalog: &Manifests, namespace: &str) -> Result<Pr
     let header = header.as_ref().unwrap_or(&catalog.config().trigger.webhook.default_auth_header);
     let name = HeaderName::try_from(header).map_err(|_| format!("webhook.authConfig.header: `{header}` cannot be the name of a header"))?;
     let token = catalog.secret_value(namespace, &secret_ref.name, key);
-    let token = token.map_err(|missing| format!("webhook.authConfig.secretRef {}: {missing}", secret_ref.name))?;
+    let token = token.map_err(|missing| format!("webhook.authConfig: {missing}"))?;
     if token.is_empty() {
         return Err(format!("webhook.authConfig: key `{key}` of the Secret {} is empty", secret_ref.name));
     }

@@ -67,6 +67,5 @@ fn one_of(
     if optional == Some(true) && is_missing {
         return Ok(None);
     }
-    let values = values::find(among, kind, namespace, name)?;
-    values.text(key).map(|text| Some(text.to_owned())).map_err(|missing| format!("the {kind} {namespace}/{name} {missing}"))
+    values::text(among, kind, namespace, name, key).map(|text| Some(text.to_owned()))
 }

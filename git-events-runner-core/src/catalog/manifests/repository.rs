@@ -54,9 +54,7 @@ impl Manifests {
             let message = format!("secretRef.namespace is {named}: a GitRepo can use Secrets of its own namespace only");
             return Err(CatalogError::Invalid { object: id.clone(), message });
         }
-        self.secret_value(of, &secret.name, key).map_err(|missing| {
-            let message = if missing.starts_with("there is") { missing } else { format!("the Secret {of}/{} {missing}", secret.name) };
-            CatalogError::SecretNotFound { object: id.clone(), message }
-        })
+        let value = self.secret_value(of, &secret.name, key);
+        value.map_err(|message| CatalogError::SecretNotFound { object: id.clone(), message })
     }
 }

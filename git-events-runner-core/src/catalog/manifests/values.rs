@@ -26,10 +26,11 @@ impl Values {
         self.0.iter().filter_map(|(key, value)| Some((key.as_str(), str::from_utf8(value).ok()?)))
     }
 
-    pub fn text(&self, key: &str) -> Result<&str, String> {
+    fn text(&self, key: &str) -> Result<&str, String> {
         let value = self.0.get(key).ok_or_else(|| {
             let keys: Vec<_> = self.0.keys().map(String::as_str).collect();
-            format!("has no key `{key}`, only: {}", keys.join(", "))
+            let only = if keys.is_empty() { "it is empty".to_owned() } else { format!("only: {}", keys.join(", ")) };
+            format!("has no key `{key}`, {only}")
         })?;
         str::from_utf8(value).map_err(|_| format!("key `{key}` is not text"))
     }
@@ -41,4 +42,9 @@ impl Values {
 
 pub fn find<'a>(among: &'a BTreeMap<Name, Values>, kind: &str, namespace: &str, name: &str) -> Result<&'a Values, String> {
     among.get(&(namespace.to_owned(), name.to_owned())).ok_or_else(|| format!("there is no {kind} {namespace}/{name}"))
+}
+
+/// A value that is text; otherwise what is missing, as a sentence.
+pub fn text<'a>(among: &'a BTreeMap<Name, Values>, kind: &str, namespace: &str, name: &str, key: &str) -> Result<&'a str, String> {
+    find(among, kind, namespace, name)?.text(key).map_err(|missing| format!("the {kind} {namespace}/{name} {missing}"))
 }
