@@ -183,7 +183,7 @@ pub async fn evaluate(
         return Err(EvaluateError::OutdatedPlan);
     }
     if plan.suspend {
-        memory.since = Since { handled: now, fresh: true };
+        memory.suspended(now);
         return Ok(Evaluation::default());
     }
     let due = trigger.due(&loaded.state, memory.since, now);
@@ -214,7 +214,7 @@ pub async fn evaluate(
             again |= *released == Released::Gone;
         }
     }
-    memory.evaluated(&outcomes, now);
+    memory.evaluated(plan, &outcomes, now);
     let awaited = outcomes.values().any(|outcome| matches!(outcome, Outcome::Awaited));
     let look_again = awaited.then(|| now.saturating_add(AWAIT_COMMIT).unwrap_or(Timestamp::MAX));
     let next = if again { Some(now) } else { [due.next, memory.next(), look_again].into_iter().flatten().min() };

@@ -6,10 +6,13 @@ use std::{
 use jiff::Timestamp;
 
 use super::{EvaluateError, Outcome};
-use crate::{Retry, Since};
+use crate::{Plan, Retry, Since};
 
 /// The longest time between two attempts at what fails.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// The longest time that is waited because the other side asked for it.
+const MAX_ASKED: Duration = Duration::from_secs(24 * 3600);
 
 /// What an evaluator remembers of one trigger from one evaluation to the next. Losing it loses no event.
 #[derive(Clone, Debug)]
@@ -59,8 +62,15 @@ impl Memory {
         self.failing.values().map(|failing| failing.not_before).min()
     }
 
-    pub(super) fn evaluated(&mut self, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
+    /// Nothing is tried again while a trigger is suspended; when it is resumed, its evaluator is as good as new.
+    pub(super) fn suspended(&mut self, now: Timestamp) {
+        self.since = Since { handled: now, fresh: true };
+        self.failing.clear();
+    }
+
+    pub(super) fn evaluated(&mut self, plan: &Plan, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
         self.since = Since { handled: now, fresh: false };
+        self.failing.retain(|source, _| plan.source(source).is_some());
         self.failing_whole = None;
         for (source, outcome) in outcomes {
             let failed_before = self.failing.remove(source);
@@ -78,7 +88,7 @@ impl Failing {
         let backoff = Duration::from_secs(1 << times.min(9)).min(MAX_BACKOFF);
         let wait = match retry {
             Retry::Backoff => backoff,
-            Retry::After(asked) => asked.clamp(backoff, MAX_BACKOFF.max(backoff)),
+            Retry::After(asked) => asked.clamp(backoff, MAX_ASKED),
             Retry::Never => MAX_BACKOFF,
         };
         Self { times, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }

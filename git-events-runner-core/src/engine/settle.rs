@@ -86,7 +86,8 @@ pub async fn settle(
                     (&redo, now, &mut settled.deleted)
                 };
                 undo.add(&mut change, state, &run, waiting);
-                if undo.roll_back || undo.again {
+                let may_be_looked_at = !trigger.plan().suspend && trigger.plan().source(&waiting.source).is_some();
+                if (undo.roll_back || undo.again) && may_be_looked_at {
                     memory.look_again(&waiting.source, again_at);
                 }
                 list.push(run);
