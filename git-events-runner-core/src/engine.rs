@@ -6,8 +6,8 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::{
-    ActionError, Catalog, CatalogError, CommitId, ObjectRef, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, Since,
-    SourceError, SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
+    ActionError, Catalog, CatalogError, CommitId, ObjectRef, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, SourceError,
+    SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
 };
 
 mod decide;
