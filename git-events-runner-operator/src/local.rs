@@ -73,6 +73,7 @@ struct Local {
 
 impl Local {
     async fn open(dir: &Path, state: &Path) -> anyhow::Result<Self> {
+        anyhow::ensure!(!dir.is_file(), "{} is a file: name the folder that it is in", dir.display());
         let reading = manifest_files::read(&[dir.to_owned()], Mode::Local)?;
         let mut content = Content::new(crd::RuntimeConfig::default());
         let (mut schedules, mut webhooks, mut unusable) = (vec![], vec![], BTreeSet::new());
