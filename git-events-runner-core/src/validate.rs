@@ -1,6 +1,9 @@
 //! Checks manifests as the API server and the controllers would, offline.
 
-use std::fmt;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
@@ -44,6 +47,8 @@ pub struct Reading {
     pub documents: Vec<Document>,
     /// All that is wrong, in order of place.
     pub mistakes: Vec<Mistake>,
+    /// Where each object is among the documents for the first time.
+    firsts: HashMap<ObjectRef, usize>,
 }
 
 /// One object of a file.
@@ -119,7 +124,6 @@ impl Reader {
                 Err(yaml::Malformed { place, message }) => reading.mistakes.push(mistake(file, place, None, "", message)),
             }
         }
-        reading.find_repeated();
         reading
     }
 
@@ -152,32 +156,37 @@ impl Reader {
         let line = root.place().line;
         let found = mistakes.into_iter().map(|wrong| mistake(file, wrong.place, Some(&id), &wrong.field, wrong.message));
         reading.mistakes.extend(found);
-        reading.documents.push(Document { file: file.to_owned(), line, id, object });
+        reading.add(Document { file: file.to_owned(), line, id, object });
     }
 }
 
 impl Reading {
     /// Adds what was found in another file.
     pub fn extend(&mut self, other: Self) {
-        self.documents.extend(other.documents);
         self.mistakes.extend(other.mistakes);
-        self.find_repeated();
-    }
-
-    /// Of two objects of the same kind and name, the second is a mistake.
-    fn find_repeated(&mut self) {
-        for index in 1..self.documents.len() {
-            let (before, from) = self.documents.split_at_mut(index);
-            let repeated = &mut from[0];
-            let Some(first) = before.iter().find(|first| first.id == repeated.id) else { continue };
-            let message = format!("is there already, in {}:{}", first.file, first.line);
-            let place = Place { line: repeated.line, column: 1 };
-            let wrong = mistake(&repeated.file, place, Some(&repeated.id), "metadata.name", message);
-            repeated.object = None;
-            if !self.mistakes.contains(&wrong) {
-                self.mistakes.push(wrong);
+        for (index, document) in other.documents.into_iter().enumerate() {
+            if other.firsts.get(&document.id) == Some(&index) {
+                self.add(document);
+            } else {
+                // Repeated in its own file already, and told.
+                self.documents.push(document);
             }
         }
+    }
+
+    /// Adds an object. Of two of the same kind and name, the second is a mistake.
+    fn add(&mut self, mut document: Document) {
+        match self.firsts.entry(document.id.clone()) {
+            Entry::Vacant(first) => _ = first.insert(self.documents.len()),
+            Entry::Occupied(first) => {
+                let first = &self.documents[*first.get()];
+                let message = format!("is there already, in {}:{}", first.file, first.line);
+                let place = Place { line: document.line, column: 1 };
+                self.mistakes.push(mistake(&document.file, place, Some(&document.id), "metadata.name", message));
+                document.object = None;
+            }
+        }
+        self.documents.push(document);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 
 /// Runs Kubernetes Jobs, or local processes, when a Git repository changes.
 #[derive(Parser)]
@@ -42,7 +42,7 @@ pub struct Local {
     #[arg(short, long, default_value_t = 8080, env = "WEBHOOKS_PORT")]
     pub webhooks_port: u16,
     /// Log as JSON, one object a line
-    #[arg(short, long, env = "JSON_LOGS")]
+    #[arg(short, long, env = "JSON_LOGS", value_parser = BoolishValueParser::new())]
     pub json_logs: bool,
     /// What to log: a level, or tracing's directives
     #[arg(long, default_value = "info", env = "LOG_LEVEL")]

@@ -1,6 +1,6 @@
 //! `git-events-runner crds`.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use anyhow::Context as _;
 use git_events_runner_core::crd;
@@ -13,7 +13,11 @@ pub fn run() -> anyhow::Result<()> {
         let crd = serde_json::to_value(&crd).context("a definition is no JSON")?;
         let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
         let yaml = serde_saphyr::to_string_with_options(&crd, options).context("a definition is no YAML")?;
-        write!(stdout, "---\n{yaml}").context("cannot print the definitions")?;
+        match write!(stdout, "---\n{yaml}") {
+            // `crds | head` has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            written => written.context("cannot print the definitions")?,
+        }
     }
     Ok(())
 }

@@ -74,6 +74,7 @@ struct Local {
 
 impl Local {
     async fn open(dir: &Path, state: &Path) -> anyhow::Result<Self> {
+        anyhow::ensure!(!dir.is_file(), "{} is a file: name the folder that it is in", dir.display());
         let reading = manifest_files::read(&[dir.to_owned()], Mode::Local)?;
         let (config, wrong_configs) = config::runtime_config(&reading.documents);
         let mut content = Content::new(config);

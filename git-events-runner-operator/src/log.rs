@@ -1,13 +1,21 @@
 //! Where the log goes: to standard error, for people or as JSON.
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Starts to log what `level` says: a level, or tracing's directives.
 pub fn start(json: bool, level: &str) -> anyhow::Result<()> {
+    // A word alone would be taken for the name of a module, and a misspelled level silence everything.
+    if level.chars().all(char::is_alphanumeric) {
+        level
+            .parse::<LevelFilter>()
+            .map_err(|_| anyhow::anyhow!("--log-level: `{level}` is no level: error, warn, info, debug or trace"))?;
+    }
     let filter =
         EnvFilter::try_new(level).with_context(|| format!("--log-level: `{level}` is neither a level nor a list of directives"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // When nobody reads the log any more, there is nobody to tell, and trying to would panic.
+    let log = log.log_internal_errors(false);
     if json {
         log.json().init();
     } else {

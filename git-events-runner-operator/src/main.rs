@@ -1,6 +1,6 @@
 //! `git-events-runner`: the operator, and local mode.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
 
@@ -22,7 +22,21 @@ fn main() -> ExitCode {
         args::Command::Validate(args) => validate::run(args),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("git-events-runner: {error:#}");
+        // There may be nobody to tell.
+        let _ = writeln!(std::io::stderr(), "git-events-runner: {}", told(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes, without those that the error has named itself.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }

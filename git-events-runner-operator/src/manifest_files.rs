@@ -33,7 +33,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn is_yaml(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && file.is_file()
+    file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && !file.is_dir()
 }
 
 fn text(file: &Path) -> anyhow::Result<String> {

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 const SOUND: &str = "apiVersion: git-events-runner.rs/v1alpha1
@@ -72,4 +72,53 @@ fn crds_prints_the_definition_of_every_kind_always_in_the_same_way() {
         assert_eq!(printed.to_string().replace(".0,", ","), defined.to_string().replace(".0,", ","));
     }
     assert_eq!(printed.stdout, git_events_runner(&["crds"]).stdout);
+}
+
+#[test]
+fn nothing_panics_or_complains_when_nobody_reads_what_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), SOUND).unwrap();
+    let folder = folder.path().to_str().unwrap();
+    for args in [&["crds"][..], &["validate", folder]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_git-events-runner")).args(args).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{args:?}");
+    }
+    for args in [&["local", folder][..], &["validate", "no-such-file.yaml"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_git-events-runner"));
+        let status = command.args(args).stdout(Stdio::null()).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(1), "{args:?}");
+    }
+}
+
+#[test]
+fn slips_on_the_command_line_of_local_are_told_once_and_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("a.yaml"), SOUND).unwrap();
+    let (dir, file) = (folder.path().display().to_string(), path("a.yaml"));
+    let cases = [
+        (vec!["local", &file], format!("{file} is a file: name the folder that it is in")),
+        (vec!["local", &dir, "--log-level", "inof"], "--log-level: `inof` is no level: error, warn, info, debug or trace".to_owned()),
+        (
+            vec!["local", &dir, "--state", &file],
+            format!("the state cannot be read or written: {file}/triggers cannot be created: Not a directory (os error 20)"),
+        ),
+    ];
+    for (args, message) in cases {
+        let output = git_events_runner(&args);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), &*format!("git-events-runner: {message}\n")));
+    }
+}
+
+#[test]
+fn a_manifest_that_is_a_dangling_link_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/no/such/file", folder.path().join("a.yaml")).unwrap();
+    let output = git_events_runner(&["validate", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("a.yaml: No such file"), "{}", text(&output.stderr));
 }

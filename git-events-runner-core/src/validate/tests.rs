@@ -202,3 +202,34 @@ fn bombs_are_refused_quickly() {
         assert!(reading.documents.is_empty() && reading.mistakes.len() == 1, "{:?}", reading.mistakes);
     }
 }
+
+#[test]
+fn an_object_that_is_repeated_in_its_own_file_and_another_is_told_once_each() {
+    let reader = Reader::new(Mode::Cluster);
+    let mut reading = reader.read("one.yaml", REPO);
+    reading.extend(reader.read("two.yaml", &format!("{REPO}---\n{REPO}")));
+    let told: Vec<_> = reading.mistakes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "two.yaml:8:1: GitRepo default/app: metadata.name: is there already, in two.yaml:1",
+            "two.yaml:1:1: GitRepo default/app: metadata.name: is there already, in one.yaml:1",
+        ]
+    );
+}
+
+#[test]
+fn a_hundred_thousand_objects_are_compared_in_no_time() {
+    let mut reading = Reading::default();
+    let begun = std::time::Instant::now();
+    for file in 0..1_000_u64 {
+        let mut other = Reading::default();
+        for line in 1..=100 {
+            let id = ObjectRef::namespaced("GitRepo", DEFAULT_NAMESPACE, &format!("r{}", file * 100 + line));
+            other.add(Document { file: file.to_string(), line, id, object: None });
+        }
+        reading.extend(other);
+    }
+    assert_eq!((reading.documents.len(), reading.mistakes.len()), (100_000, 0));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+}
