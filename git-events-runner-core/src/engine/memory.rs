@@ -6,9 +6,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{EvaluateError, Outcome};
-use crate::{Retry, Since};
+use crate::{Plan, Retry, Since};
 
-/// The longest time between two attempts at what fails.
+/// The longest time between two attempts at what fails, unless the other side asks for more.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// What an evaluator remembers of one trigger from one evaluation to the next. Losing it loses no event.
@@ -59,9 +59,10 @@ impl Memory {
         self.failing.values().map(|failing| failing.not_before).min()
     }
 
-    pub(super) fn evaluated(&mut self, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
+    pub(super) fn evaluated(&mut self, plan: &Plan, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
         self.since = Since { handled: now, fresh: false };
         self.failing_whole = None;
+        self.failing.retain(|source, _| plan.source(source).is_some());
         for (source, outcome) in outcomes {
             let failed_before = self.failing.remove(source);
             if let Outcome::Failed(failure) = outcome {
@@ -78,7 +79,7 @@ impl Failing {
         let backoff = Duration::from_secs(1 << times.min(9)).min(MAX_BACKOFF);
         let wait = match retry {
             Retry::Backoff => backoff,
-            Retry::After(asked) => asked.clamp(backoff, MAX_BACKOFF.max(backoff)),
+            Retry::After(asked) => asked.max(backoff),
             Retry::Never => MAX_BACKOFF,
         };
         Self { times, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }

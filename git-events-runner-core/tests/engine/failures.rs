@@ -140,6 +140,13 @@ fn a_source_is_tried_again_when_it_asked_for_it() {
 }
 
 #[test]
+fn a_source_is_not_tried_again_before_it_asked_for_it_however_late_that_is() {
+    let mut f = Fixture::new(|_| {});
+    f.catalog.add_source(Refuses(source("a"), Retry::After(Duration::from_secs(3600))));
+    assert_eq!(f.fire().next, Some(f.now + 3600.seconds()));
+}
+
+#[test]
 fn what_only_a_hand_can_mend_is_tried_again_every_five_minutes() {
     let mut f = Fixture::new(|_| {});
     f.catalog.add_source(Refuses(source("a"), Retry::Never));

@@ -100,6 +100,35 @@ fn a_source_that_is_removed_and_added_again_runs_under_a_fresh_number() {
 }
 
 #[test]
+fn what_failed_or_expired_at_a_source_that_is_removed_is_not_tried_again() {
+    let mut f = Fixture::with_slots(0, |plan| plan.sources.push(source("b")));
+    push(&f.a, "1");
+    push(&f.b, "1");
+    f.fire();
+    f.b.fail_with(Some("down"));
+    f.fire();
+    f.plan.sources.remove(1);
+    f.wait(300);
+    f.drive();
+    f.wait(300);
+    f.drive();
+}
+
+#[test]
+fn a_suspended_trigger_tries_nothing_again_until_it_is_resumed() {
+    let mut f = Fixture::with_slots(0, |_| {});
+    push(&f.a, "1");
+    f.fire();
+    f.a.fail_with(Some("down"));
+    f.fire();
+    f.plan.suspend = true;
+    f.wait(300);
+    f.drive();
+    f.wait(300);
+    f.drive();
+}
+
+#[test]
 fn requests_to_a_source_that_is_removed_are_dropped() {
     let mut f = Fixture::new(|plan| plan.sources.push(source("b")));
     push(&f.a, "1");
