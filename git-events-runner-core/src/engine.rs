@@ -183,7 +183,8 @@ pub async fn evaluate(
         return Err(EvaluateError::OutdatedPlan);
     }
     if plan.suspend {
-        memory.suspended(now);
+        // When it is resumed, everything is looked at as if by a new evaluator.
+        *memory = Memory::new(now);
         return Ok(Evaluation::default());
     }
     let due = trigger.due(&loaded.state, memory.since, now);
@@ -255,4 +256,32 @@ async fn look(
         Ok(Seen { now, last_files })
     };
     (source.name.clone(), look.await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Action;
+
+    /// It compiles: embedders spawn these futures as tasks.
+    #[expect(dead_code, reason = "its types are the test")]
+    fn the_futures_of_the_engine_are_send(trigger: &dyn Trigger, store: &dyn StateStore, catalog: &dyn Catalog, action: &dyn Action) {
+        fn is_send(_: impl Send) {}
+        let (mut memory, now) = (Memory::new(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH);
+        is_send(evaluate(trigger, store, catalog, &mut memory, now));
+        is_send(settle(trigger, store, action, &mut memory, Duration::ZERO, now));
+        is_send(release_waiting(&[trigger], store, catalog));
+    }
+
+    #[expect(dead_code, reason = "its types are the test")]
+    fn ports_are_objects_and_errors_cross_threads() {
+        fn is_port<T: ?Sized + Send + Sync>() {}
+        fn is_error<T: std::error::Error + Send + Sync + 'static>() {}
+        is_port::<dyn crate::Checkout>();
+        is_port::<dyn crate::Inbox>();
+        is_port::<dyn crate::Source>();
+        is_error::<EvaluateError>();
+        is_error::<Failure>();
+        is_error::<crate::ScheduleError>();
+    }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{EvaluateError, Outcome};
 use crate::{Plan, Retry, Since};
 
-/// The longest time between two attempts at what fails.
+/// The longest time between two attempts at what fails, unless the other side asks for more.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// The longest time that is waited because the other side asked for it.
@@ -62,16 +62,11 @@ impl Memory {
         self.failing.values().map(|failing| failing.not_before).min()
     }
 
-    /// Nothing is tried again while a trigger is suspended; when it is resumed, its evaluator is as good as new.
-    pub(super) fn suspended(&mut self, now: Timestamp) {
-        self.since = Since { handled: now, fresh: true };
-        self.failing.clear();
-    }
-
     pub(super) fn evaluated(&mut self, plan: &Plan, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
         self.since = Since { handled: now, fresh: false };
         self.failing.retain(|source, _| plan.source(source).is_some());
         self.failing_whole = None;
+        self.failing.retain(|source, _| plan.source(source).is_some());
         for (source, outcome) in outcomes {
             let failed_before = self.failing.remove(source);
             if let Outcome::Failed(failure) = outcome {
@@ -88,7 +83,7 @@ impl Failing {
         let backoff = Duration::from_secs(1 << times.min(9)).min(MAX_BACKOFF);
         let wait = match retry {
             Retry::Backoff => backoff,
-            Retry::After(asked) => asked.clamp(backoff, MAX_ASKED),
+            Retry::After(asked) => asked.max(backoff),
             Retry::Never => MAX_BACKOFF,
         };
         Self { times, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }
