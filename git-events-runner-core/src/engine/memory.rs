@@ -83,7 +83,7 @@ impl Failing {
         let backoff = Duration::from_secs(1 << times.min(9)).min(MAX_BACKOFF);
         let wait = match retry {
             Retry::Backoff => backoff,
-            Retry::After(asked) => asked.max(backoff),
+            Retry::After(asked) => asked.clamp(backoff, MAX_ASKED),
             Retry::Never => MAX_BACKOFF,
         };
         Self { times, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }
