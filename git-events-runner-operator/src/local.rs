@@ -61,6 +61,7 @@ pub fn run(args: args::Local) -> anyhow::Result<ExitCode> {
 
 /// What is read from the folder, and what is remembered of it.
 struct Local {
+    dir: PathBuf,
     store: FileStore,
     catalog: Manifests,
     runs: Runs,
@@ -70,6 +71,8 @@ struct Local {
     /// The objects that are there and have mistakes.
     unusable: BTreeSet<ObjectRef>,
     mistakes: usize,
+    /// Whether the last heartbeat could not be written.
+    is_heart_broken: bool,
 }
 
 impl Local {
@@ -95,7 +98,7 @@ impl Local {
         }
         reading.mistakes.iter().for_each(|mistake| error!("{mistake}"));
         wrong_configs.iter().for_each(|mistake| error!("{mistake}"));
-        let mut local = Self::new(content, state, unusable)?;
+        let mut local = Self::new(dir, content, state, unusable)?;
         local.mistakes = reading.mistakes.len() + wrong_configs.len();
         for (place, trigger) in schedules {
             let policy = trigger.policy(local_id(trigger.id()));
@@ -111,7 +114,7 @@ impl Local {
         Ok(local)
     }
 
-    fn new(content: Content, state: &Path, unusable: BTreeSet<ObjectRef>) -> anyhow::Result<Self> {
+    fn new(dir: &Path, content: Content, state: &Path, unusable: BTreeSet<ObjectRef>) -> anyhow::Result<Self> {
         let store = FileStore::open(state.to_owned())?;
         keep_out_of_git(state)?;
         let program = std::env::current_exe().context("the path of this program is not known")?;
@@ -121,7 +124,8 @@ impl Local {
         let catalog = Manifests::new(content, GitClient::default(), runs.clone());
         let agenda = Agenda::default();
         let hooks = LocalHooks::new(agenda.clone());
-        Ok(Self { store, catalog, runs, agenda, hooks, triggers: vec![], unusable, mistakes: 0 })
+        let dir = dir.to_owned();
+        Ok(Self { dir, store, catalog, runs, agenda, hooks, triggers: vec![], unusable, mistakes: 0, is_heart_broken: false })
     }
 
     /// Adds a trigger, if all that it names can be used.
@@ -171,7 +175,7 @@ impl Local {
 
     /// The triggers, each with the instant up to which its firings are handled.
     async fn driven(&self) -> anyhow::Result<Vec<Driven>> {
-        anyhow::ensure!(!self.triggers.is_empty(), "there is nothing to watch: the folder has no trigger that can be used");
+        anyhow::ensure!(!self.triggers.is_empty(), "there is nothing to watch: {} has no trigger that can be used", self.dir.display());
         let now = Timestamp::now();
         let heartbeat = self.store.last_heartbeat().await?;
         let mut driven = vec![];
@@ -186,6 +190,7 @@ impl Local {
     async fn run_once(&mut self) -> anyhow::Result<ExitCode> {
         let driver = self.driver();
         driver.adopt().await?;
+        let begun = Timestamp::now();
         let mut triggers = self.driven().await?;
         for driven in &mut triggers {
             // What runs on change is checked, due or not.
@@ -195,13 +200,18 @@ impl Local {
         }
         let mut stop = stop_signal()?;
         tokio::select! {
-            () = driver.evaluate_once(triggers) => self.store.heartbeat(Timestamp::now()).await?,
+            () = driver.evaluate_once(triggers) => {}
             () = stopped(&mut stop) => {
                 warn!("ended before everything was done");
                 return Ok(ExitCode::FAILURE);
             }
         }
         self.clean_up().await;
+        if driver.failures() == 0 {
+            // What could not be evaluated is still to be handled.
+            self.store.heartbeat(begun).await?;
+        }
+        info!(triggers = self.triggers.len(), "checked; nothing is due, and nothing runs");
         Ok(if driver.failures() + self.mistakes == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -254,10 +264,15 @@ impl Local {
         Ok(tokio::spawn(http::serve(listener, routes, stop)))
     }
 
-    async fn beat(&self) {
-        if let Err(error) = self.store.heartbeat(self.agenda.handled(Timestamp::now())).await {
-            warn!("{error}");
+    async fn beat(&mut self) {
+        let beaten = self.store.heartbeat(self.agenda.handled(Timestamp::now())).await;
+        match &beaten {
+            // Once is enough: it is tried every few seconds.
+            Err(error) if !self.is_heart_broken => warn!("it cannot be written down what is handled: {error}"),
+            Ok(()) if self.is_heart_broken => info!("it is written down again what is handled"),
+            _ => {}
         }
+        self.is_heart_broken = beaten.is_err();
     }
 
     async fn clean_up(&self) {

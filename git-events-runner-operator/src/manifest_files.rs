@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
-use git_events_runner_core::validate::{MAX_FILE, Mode, Reader, Reading};
+use git_events_runner_core::validate::{MAX_FILE, Mistake, Mode, Reader, Reading};
 
 /// Reads files, and the YAML files of folders, in order.
 pub fn read(paths: &[PathBuf], mode: Mode) -> anyhow::Result<Reading> {
@@ -14,7 +15,11 @@ pub fn read(paths: &[PathBuf], mode: Mode) -> anyhow::Result<Reading> {
     let mut reading = Reading::default();
     for path in paths {
         for file in files(path)? {
-            reading.extend(reader.read(&file.display().to_string(), &text(&file)?));
+            let name = file.display().to_string();
+            match text(&file) {
+                Ok(text) => reading.extend(reader.read(&name, &text)),
+                Err(error) => reading.mistakes.push(unreadable(name, &error)),
+            }
         }
     }
     Ok(reading)
@@ -36,12 +41,14 @@ fn is_yaml(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && !file.is_dir()
 }
 
-fn text(file: &Path) -> anyhow::Result<String> {
-    use std::io::Read as _;
-    let unreadable = || format!("cannot read {}", file.display());
+fn unreadable(file: String, error: &io::Error) -> Mistake {
+    Mistake { file, line: 1, column: 1, object: None, field: String::new(), message: format!("cannot be read: {error}") }
+}
+
+fn text(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     // One byte more than is accepted, so that a file that is too large is told from one that is just not.
     let most = MAX_FILE as u64 + 1;
-    fs::File::open(file).with_context(unreadable)?.take(most).read_to_string(&mut text).with_context(unreadable)?;
+    fs::File::open(file)?.take(most).read_to_string(&mut text)?;
     Ok(text)
 }

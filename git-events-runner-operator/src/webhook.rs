@@ -84,7 +84,7 @@ fn answer(code: StatusCode, message: &str, task_id: Option<&str>) -> Response {
     response
 }
 
-/// `POST /{namespace}/{trigger}` and `POST /{namespace}/{trigger}/{source}`; everything else is refused as JSON, too.
+/// `POST /{namespace}/{trigger}` and `POST /{namespace}/{trigger}/{source}`; everything else that is HTTP/1.1 is refused as JSON, too.
 pub fn routes(hooks: Arc<dyn Hooks>, inbox: Arc<dyn Inbox>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
     warp::method()
         .and(warp::path::tail())

@@ -82,9 +82,10 @@ fn once_runs_what_is_due_and_succeeds_with_it() -> Result<()> {
     assert!(status.success(), "{output:?}");
     assert!(output.iter().any(|line| line.starts_with("watch-") && line.ends_with(" | 1")), "{output:?}");
 
-    let (status, _) = folder.start(&["--once"])?.finish()?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
     assert!(status.success());
     assert_eq!(folder.lines("runs").len(), 1, "nothing has changed");
+    assert!(output.iter().any(|line| line.contains("checked; nothing is due")), "{output:?}");
 
     folder.repo.push("main", &[("file", "2")])?;
     let (status, output) = folder.start(&["--once"])?.finish()?;

@@ -34,11 +34,18 @@ impl Agenda {
         wake
     }
 
-    /// Says that a trigger was evaluated, and when it is due again.
-    pub fn evaluated(&self, id: &TriggerId, next: Option<Timestamp>) {
+    /// Says that a trigger was evaluated as of an instant, and when it is due again.
+    pub fn evaluated(&self, id: &TriggerId, at: Timestamp, next: Option<Timestamp>) {
         let mut content = self.lock();
-        content.in_hand.remove(id);
+        if content.in_hand.get(id).is_some_and(|due| *due <= at) {
+            content.in_hand.remove(id);
+        }
         content.put(id, next);
+    }
+
+    /// Says that a trigger could not be evaluated, and when to try again. What was due is not handled.
+    pub fn postponed(&self, id: &TriggerId, again: Timestamp) {
+        self.lock().put(id, Some(again));
     }
 
     /// Has a trigger evaluated at once.
@@ -53,7 +60,8 @@ impl Agenda {
         let mut content = self.lock();
         while let Some((at, id)) = content.in_order.first().filter(|(at, _)| *at <= now).cloned() {
             content.put(&id, None);
-            content.in_hand.insert(id.clone(), at);
+            // An attempt may have failed since the first time: that one counts.
+            content.in_hand.entry(id.clone()).or_insert(at);
             if let Some(wake) = content.wake.get(&id) {
                 wake.notify_one();
             }
@@ -115,7 +123,7 @@ mod tests {
         assert!(!agenda.is_due(at(2)));
         agenda.wake_due(at(2));
         assert!(!is_woken(&a).await);
-        agenda.evaluated(&id("a"), Some(at(2)));
+        agenda.evaluated(&id("a"), at(2), Some(at(2)));
         agenda.wake_due(at(3));
         assert!(is_woken(&a).await && is_woken(&b).await);
     }
@@ -129,7 +137,11 @@ mod tests {
         assert!(agenda.handled(at(6)) < at(5));
         agenda.wake_due(at(6));
         assert!(agenda.handled(at(7)) < at(5));
-        agenda.evaluated(&id("a"), None);
+        agenda.postponed(&id("a"), at(8));
+        assert!(agenda.handled(at(7)) < at(5), "an attempt that failed handles nothing");
+        agenda.evaluated(&id("a"), at(4), None);
+        assert!(agenda.handled(at(7)) < at(5), "what was evaluated before it was due is not handled");
+        agenda.evaluated(&id("a"), at(7), None);
         assert_eq!(agenda.handled(at(7)), at(7));
     }
 

@@ -91,8 +91,11 @@ impl Driver {
     pub async fn drive(self, mut driven: Driven, wake: Arc<Notify>) {
         loop {
             wake.notified().await;
-            let next = self.evaluate(&mut driven).await;
-            self.0.agenda.evaluated(driven.trigger.id(), next);
+            let now = Timestamp::now();
+            match self.evaluate(&mut driven, now).await {
+                Ok(next) => self.0.agenda.evaluated(driven.trigger.id(), now, next),
+                Err(again) => self.0.agenda.postponed(driven.trigger.id(), again),
+            }
         }
     }
 
@@ -109,8 +112,11 @@ impl Driver {
     pub async fn evaluate_once(&self, mut triggers: Vec<Driven>) {
         let mut due: Vec<_> = triggers.iter_mut().collect();
         while !due.is_empty() {
-            let evaluations =
-                due.into_iter().map(|driven| async { while self.evaluate(driven).await.is_some_and(|next| next <= Timestamp::now()) {} });
+            let evaluations = due.into_iter().map(|driven| async {
+                while let Ok(Some(next)) = self.evaluate(driven, Timestamp::now()).await
+                    && next <= Timestamp::now()
+                {}
+            });
             futures_util::future::join_all(evaluations).await;
             self.release_waiting().await;
             let mut followed = self.0.followed.subscribe();
@@ -126,19 +132,16 @@ impl Driver {
         }
     }
 
-    async fn evaluate(&self, driven: &mut Driven) -> Option<Timestamp> {
+    /// Answers when the trigger is due again, or if it cannot be evaluated, when to try again.
+    async fn evaluate(&self, driven: &mut Driven, now: Timestamp) -> Result<Option<Timestamp>, Timestamp> {
         let _permit = self.0.parallel.acquire().await;
-        let now = Timestamp::now();
-        match self.try_evaluate(driven, now).await {
-            Ok(next) => next,
-            Err(error) => {
-                let again = driven.memory.failed(&error, now);
-                self.0.failures.fetch_add(1, Ordering::Relaxed);
-                warn!(trigger = %driven.trigger.id(), reason = %error.reason(), "cannot be evaluated, next try at {again:.0}: {error}");
-                self.0.turn.notify_one();
-                Some(again)
-            }
-        }
+        self.try_evaluate(driven, now).await.map_err(|error| {
+            let again = driven.memory.failed(&error, now);
+            self.0.failures.fetch_add(1, Ordering::Relaxed);
+            warn!(trigger = %driven.trigger.id(), reason = %error.reason(), "cannot be evaluated, next try at {again:.0}: {error}");
+            self.0.turn.notify_one();
+            again
+        })
     }
 
     async fn try_evaluate(&self, driven: &mut Driven, now: Timestamp) -> Result<Option<Timestamp>, EvaluateError> {

@@ -13,7 +13,11 @@ impl Manifests {
 
     /// What an action starts, for a trigger of a namespace.
     pub(super) fn command_line(&self, namespace: &str, id: &ObjectRef, job: &crd::ActionJob) -> Result<CommandLine, CatalogError> {
-        let argv = [&job.command, &job.args].into_iter().flatten().flatten().cloned().collect();
+        let argv: Vec<_> = [&job.command, &job.args].into_iter().flatten().flatten().cloned().collect();
+        if argv.is_empty() {
+            let message = "it has neither command nor args: without a cluster there is no image that could start by itself".to_owned();
+            return Err(CatalogError::Invalid { object: id.clone(), message });
+        }
         let prefix = self.content.config.action.containers.worker.variables_prefix.clone();
         let environment = self.environment(namespace, job).map_err(|message| CatalogError::Invalid { object: id.clone(), message })?;
         Ok(CommandLine { argv, environment, prefix, deadline: Some(self.deadline(job)) })
