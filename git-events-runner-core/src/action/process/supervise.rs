@@ -70,7 +70,8 @@ pub async fn supervise(
     // From here on the folder is found even if it is moved away to be removed.
     chdir(folder).map_err(io::Error::from).map_err(about(folder, "entered"))?;
     let folder = Folder(PathBuf::from("."));
-    let mut limits = Limits { terminate: signal(SignalKind::terminate())?, deadline: job.deadline.map(|time| Instant::now() + time) };
+    let mut limits =
+        Limits { terminate: signal(SignalKind::terminate())?, deadline: job.deadline.and_then(|time| Instant::now().checked_add(time)) };
     let Some(_lock) = lock(&folder)? else { return Ok(()) };
     if !may_begin(&folder, &job)? {
         return Ok(());
