@@ -200,7 +200,7 @@ impl Local {
         }
         let mut stop = stop_signal()?;
         tokio::select! {
-            () = driver.evaluate_once(triggers) => {}
+            () = driver.evaluate_once(triggers, begun) => {}
             () = stopped(&mut stop) => {
                 warn!("ended before everything was done");
                 return Ok(ExitCode::FAILURE);
@@ -235,6 +235,10 @@ impl Local {
         loop {
             tokio::select! {
                 () = stopped(&mut stop) => break,
+                Some(ended) = tasks.join_next() => {
+                    let why = ended.err().map(|error| error.to_string()).unwrap_or_default();
+                    anyhow::bail!("what evaluates a trigger has ended, which it must not: {why}");
+                }
                 _ = heartbeat.tick() => self.beat().await,
                 _ = clean_up.tick() => self.clean_up().await,
             }

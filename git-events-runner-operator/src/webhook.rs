@@ -15,7 +15,7 @@ use warp::{
     reply::Response,
 };
 
-/// The largest body that is read, in bytes.
+/// The largest body that is taken, in bytes.
 const MAX_BODY: usize = 3 << 20;
 
 /// How long a client may take to send its body.
@@ -132,7 +132,7 @@ async fn receive<B: Buf>(
     }
     let no_such_trigger = || refused(StatusCode::NOT_FOUND, "there is no such trigger");
     let hook = hooks.find(namespace, name).ok_or_else(no_such_trigger)?;
-    read(body).await?;
+    discard(body).await?;
     authenticate(&hook.proof, headers)?;
     let sources = match source {
         Some(source) if hook.sources.contains(source) => BTreeSet::from([source.to_owned()]),
@@ -171,24 +171,19 @@ fn is_content_type_known(headers: &HeaderMap) -> bool {
     matches!(kind.as_str(), "application/json" | "application/x-www-form-urlencoded" | "text/plain")
 }
 
-/// Reads the body, and no more of it than it may have.
-async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Result<Vec<u8>, Refused> {
+/// Takes the body off the connection, and no more of it than it may have. A token in a header says nothing of it, so none of it is kept.
+async fn discard<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Result<(), Refused> {
     let reading = async {
         let mut body = std::pin::pin!(body);
-        let mut read = vec![];
+        let mut length = 0_usize;
         while let Some(chunk) = body.next().await {
-            let mut chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
-            if read.len() + chunk.remaining() > MAX_BODY {
+            let chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
+            length = length.saturating_add(chunk.remaining());
+            if length > MAX_BODY {
                 return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB"));
             }
-            while chunk.has_remaining() {
-                let part = chunk.chunk();
-                read.extend_from_slice(part);
-                let length = part.len();
-                chunk.advance(length);
-            }
         }
-        Ok(read)
+        Ok(())
     };
     let late = |_| refused(StatusCode::REQUEST_TIMEOUT, "the body takes too long");
     tokio::time::timeout(BODY_WITHIN, reading).await.map_err(late)?

@@ -95,6 +95,17 @@ fn once_runs_what_is_due_and_succeeds_with_it() -> Result<()> {
 }
 
 #[test]
+fn once_ends_although_a_trigger_that_always_runs_is_due_again_before_its_run_has_ended() -> Result<()> {
+    let folder = Folder::new("echo ran >>$HOME/runs; sleep 2")?;
+    let always = manifests("echo ran >>$HOME/runs; sleep 2").replace("names: [app]", "names: [app], watchOn: {onChangeOnly: false}");
+    folder.write("all.yaml", &always)?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert!(status.success(), "{output:?}");
+    assert!(folder.lines("runs").len() <= 2, "{output:?}");
+    Ok(())
+}
+
+#[test]
 fn once_fails_when_a_run_fails_or_a_source_cannot_be_read() -> Result<()> {
     let folder = Folder::new("exit 3")?;
     let (status, output) = folder.start(&["--once"])?.finish()?;

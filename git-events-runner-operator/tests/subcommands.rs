@@ -120,5 +120,5 @@ fn a_manifest_that_is_a_dangling_link_is_told() {
     std::os::unix::fs::symlink("/no/such/file", folder.path().join("a.yaml")).unwrap();
     let output = git_events_runner(&["validate", folder.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("a.yaml: No such file"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("a.yaml:1:1: cannot be read: No such file"), "{}", text(&output.stderr));
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use git_events_runner_core::{
-    Catalog as _, FileStore, Released, RunPhase, RunRef, Trigger, TriggerId,
+    Catalog as _, Due, FileStore, Plan, Released, RunPhase, RunRef, Since, Trigger, TriggerId, TriggerState,
     engine::{self, EvaluateError, Memory, Outcome},
     manifests::Manifests,
     process::{RunReport, Runs},
@@ -51,6 +51,26 @@ struct Shared {
 pub struct Driven {
     pub trigger: Arc<dyn Trigger>,
     pub memory: Memory,
+}
+
+/// A trigger of which nothing fires after an instant.
+struct Until {
+    trigger: Arc<dyn Trigger>,
+    end: Timestamp,
+}
+
+impl Trigger for Until {
+    fn id(&self) -> &TriggerId {
+        self.trigger.id()
+    }
+
+    fn plan(&self) -> &Plan {
+        self.trigger.plan()
+    }
+
+    fn due(&self, state: &TriggerState, since: Since, now: Timestamp) -> Due {
+        Due { next: None, ..self.trigger.due(state, since, now.min(self.end)) }
+    }
 }
 
 impl Driver {
@@ -108,8 +128,11 @@ impl Driver {
         }
     }
 
-    /// Evaluates triggers until nothing is due any more and no run is unfinished.
-    pub async fn evaluate_once(&self, mut triggers: Vec<Driven>) {
+    /// Evaluates triggers until nothing of what was due at an instant is left to do, and no run is unfinished.
+    pub async fn evaluate_once(&self, mut triggers: Vec<Driven>, end: Timestamp) {
+        for driven in &mut triggers {
+            driven.trigger = Arc::new(Until { trigger: Arc::clone(&driven.trigger), end });
+        }
         let mut due: Vec<_> = triggers.iter_mut().collect();
         while !due.is_empty() {
             let evaluations = due.into_iter().map(|driven| async {
@@ -122,9 +145,9 @@ impl Driver {
             let mut followed = self.0.followed.subscribe();
             let before = followed.borrow_and_update().len();
             if before > 0 {
-                // Some run ends, and with that others may begin, or what was held be due.
-                let _ = followed.wait_for(|followed| followed.len() < before).await;
-                self.release_waiting().await;
+                // Some run ends, and with that others may begin, or what was held be due. A supervisor may die before its run begins.
+                let ended = followed.wait_for(|followed| followed.len() < before);
+                let _ = tokio::time::timeout(RELEASE_AGAIN, ended).await;
                 due = triggers.iter_mut().collect();
             } else {
                 due = vec![];

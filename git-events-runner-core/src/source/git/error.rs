@@ -148,11 +148,14 @@ pub(super) fn too_large(repository: &Repository, what: &str, limit: u64) -> Sour
     SourceError::new(Reason::TooLarge, Retry::Backoff, message)
 }
 
+/// How much of what a server says is shown, in characters.
+const MAX_REMOTE: usize = 200;
+
 /// The server's bytes are malformed, or report an error. `wanted` is the commit that was asked for by id.
 pub(super) fn of_wire(repository: &Repository, error: WireError, wanted: Option<&CommitId>) -> SourceError {
     let text = match error {
         WireError::Malformed(what) => return malformed(repository, &what),
-        WireError::Remote(text) => repository.credentials.redact(&text),
+        WireError::Remote(text) => repository.credentials.redact(&text).chars().take(MAX_REMOTE).collect::<String>(),
     };
     match wanted {
         // What git's and JGit's upload-pack say when they have no such commit, or do not show it.
@@ -166,6 +169,19 @@ pub(super) fn of_wire(repository: &Repository, error: WireError, wanted: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_at_the_end_of_a_long_text_of_a_server_is_not_shown_in_part() {
+        let mut repository = Repository::new(crate::source::git::RepoUri::parse("https://example.com/a").unwrap());
+        repository.credentials = crate::source::git::Credentials::Token { token: "Bearer canary-canary".into() };
+        for before in 150..MAX_REMOTE {
+            let text = format!("{} canary-canary", "x".repeat(before));
+            let shown = of_wire(&repository, WireError::remote(text.as_bytes()), None).to_string();
+            assert!(!shown.contains("cana"), "{shown}");
+        }
+        let shown = of_wire(&repository, WireError::remote(&[b'x'; 60_000]), None).to_string();
+        assert_eq!(shown, format!("https://example.com/a reports: {}", "x".repeat(MAX_REMOTE)));
+    }
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
