@@ -34,6 +34,8 @@ const AWAIT_COMMIT: Duration = Duration::from_secs(1);
 pub struct Evaluation {
     /// What came of each source that something asked for, by name.
     pub sources: BTreeMap<String, Outcome>,
+    /// Runs that are recorded and could not be released, and why. They wait: [`release_waiting`] is to try again.
+    pub not_released: Vec<(RunRef, EvaluateError)>,
     /// When to evaluate again, if nothing happens before; an instant that has passed means at once.
     pub next: Option<Timestamp>,
 }
@@ -208,10 +210,13 @@ pub async fn evaluate(
     if !change.is_empty() {
         record::record(store, id, &loaded, &change).await?;
     }
+    let mut not_released = vec![];
     for outcome in outcomes.values_mut() {
         if let Outcome::Started(run, request, released) = outcome {
-            let action = catalog.action(id, &plan.action).await?;
-            *released = release::begin(&*action, run, request).await?;
+            match release::begin_by(catalog, run, request).await {
+                Ok(done) => *released = done,
+                Err(error) => not_released.push((run.clone(), error)),
+            }
             again |= *released == Released::Gone;
         }
     }
@@ -219,7 +224,7 @@ pub async fn evaluate(
     let awaited = outcomes.values().any(|outcome| matches!(outcome, Outcome::Awaited));
     let look_again = awaited.then(|| now.saturating_add(AWAIT_COMMIT).unwrap_or(Timestamp::MAX));
     let next = if again { Some(now) } else { [due.next, memory.next(), look_again].into_iter().flatten().min() };
-    Ok(Evaluation { sources: outcomes, next })
+    Ok(Evaluation { sources: outcomes, not_released, next })
 }
 
 /// Looks at several sources at a time. Errors are kept, each with its source.

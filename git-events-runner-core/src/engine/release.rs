@@ -35,11 +35,7 @@ pub async fn release_waiting(triggers: &[&dyn Trigger], store: &dyn StateStore, 
     waiting.sort_by_cached_key(|status| (status.request.instant, status.run.name.clone()));
     for RunStatus { run, request, .. } in waiting {
         let id = &request.key.trigger;
-        let released = async {
-            let action = catalog.action(id, &request.action).await?;
-            Ok(begin(&*action, &run, &request).await?)
-        };
-        match released.await {
+        match begin_by(catalog, &run, &request).await {
             Ok(released) => releases.runs.push((run, request, released)),
             Err(error) => releases.failed.push((id.clone(), error)),
         }
@@ -58,8 +54,13 @@ async fn named_and_waiting(trigger: &dyn Trigger, store: &dyn StateStore, catalo
     Ok(runs)
 }
 
-/// Lets a recorded run begin.
-pub async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
+/// Lets a recorded run begin, by the action that it was registered for.
+pub async fn begin_by(catalog: &dyn Catalog, run: &RunRef, request: &RunRequest) -> Result<Released, EvaluateError> {
+    let action = catalog.action(&request.key.trigger, &request.action).await?;
+    Ok(begin(&*action, run, request).await?)
+}
+
+async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
     if request.concurrency == ConcurrencyPolicy::Replace {
         for earlier in earlier_unfinished(action, request).await? {
             action.stop(&earlier.run).await?;

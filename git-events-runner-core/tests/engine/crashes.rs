@@ -34,8 +34,8 @@ fn crash_before_release(f: &mut Fixture) {
         action.fail_with(Some("killed"));
         recorded
     });
-    let evaluated = f.evaluate_with(&store, Some(f.now));
-    assert!(matches!(evaluated, Err(EvaluateError::Action(Failure::Action(_)))), "{evaluated:?}");
+    let evaluated = f.evaluate_with(&store, Some(f.now)).expect("a run that is not released is no error of the evaluation");
+    assert!(matches!(&evaluated.not_released[..], [(_, EvaluateError::Action(Failure::Action(_)))]), "{evaluated:?}");
     f.action.fail_with(None);
     f.crash();
 }
@@ -152,6 +152,21 @@ fn a_run_that_is_on_its_way_out_is_waited_for() {
     f.wait(1);
     f.evaluate();
     assert_eq!(f.begun(), [tip]);
+}
+
+#[test]
+fn a_run_that_cannot_be_released_does_not_hide_another_that_was() {
+    let mut f = Fixture::new(|plan| plan.sources.push(source("b")));
+    let (a, b) = (push(&f.a, "1"), push(&f.b, "2"));
+    let mut action = MockAction::new();
+    action.expect_release().times(1).returning(|_| Err(ActionError::Unavailable("down".into())));
+    f.catalog.add_action(passed_on(action, &f.action));
+    let evaluation = f.fire();
+    assert_eq!(evaluation.not_released.len(), 1);
+    assert!(matches!(evaluation.sources["a"], Outcome::Started(_, _, Released::Waiting)));
+    assert!(matches!(evaluation.sources["b"], Outcome::Started(_, _, Released::Begun)));
+    f.release_waiting();
+    assert_eq!(f.begun(), [b, a]);
 }
 
 #[test]

@@ -174,6 +174,10 @@ impl Driver {
         for (source, outcome) in &evaluation.sources {
             self.report(trigger.id(), source, outcome);
         }
+        for (run, error) in &evaluation.not_released {
+            error!(%run, reason = %error.reason(), "cannot begin, and waits: {error}");
+            self.0.turn.notify_one();
+        }
         let (id, plan) = (trigger.id(), trigger.plan());
         let action = catalog.action(id, &plan.action).await?;
         let timeout = catalog.waiting_timeout(&plan.action);
