@@ -102,7 +102,7 @@ pub enum EvaluateError {
     /// The state cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The action cannot be found, or its runs cannot be listed or released.
+    /// The action cannot be found, or its runs cannot be listed.
     #[error(transparent)]
     Action(Failure),
 }
