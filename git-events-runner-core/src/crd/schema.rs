@@ -133,3 +133,13 @@ pub fn waiting(_: &mut SchemaGenerator) -> Schema {
         },
     })
 }
+
+pub fn run_result(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Waiting", "Running", "Succeeded", "Failed", "Expired", "Deleted"] })
+}
+
+pub fn optional_run_result(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = run_result(generator);
+    schema.insert("nullable".to_owned(), true.into());
+    schema
+}

@@ -23,7 +23,8 @@ pub struct TriggerStatus {
     pub last_run: Option<String>,
     /// How the run that was started last has ended, or how far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_result: Option<JobResult>,
+    #[schemars(schema_with = "schema::optional_run_result")]
+    pub last_result: Option<RunResult>,
     /// What was last acted on, by the name of the source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checked_sources: BTreeMap<String, CheckedSource>,
@@ -112,28 +113,11 @@ pub struct LastJob {
     /// Which Job of that name.
     pub uid: String,
     /// How it ended, or how far it is.
-    pub result: JobResult,
+    #[schemars(schema_with = "schema::run_result")]
+    pub result: RunResult,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<String>,
-}
-
-/// How a run ended, or how far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum JobResult {
-    /// Registered, not yet begun.
-    Waiting,
-    /// Begun, not yet ended.
-    Running,
-    /// Ended well.
-    Succeeded,
-    /// Ended otherwise.
-    Failed,
-    /// Waited longer for its turn than it may.
-    Expired,
-    /// It is gone, and how it ended is not known.
-    Deleted,
 }
 
 /// A status holds something that the operator never writes.
@@ -208,7 +192,7 @@ impl CheckedSource {
             None => None,
             Some(job) => Some(LastRun {
                 run: RunRef { name: job.name.clone(), uid: job.uid.clone() },
-                result: job.result.into(),
+                result: job.result,
                 finished: time("lastJob.finished", &job.finished)?,
             }),
         };
@@ -238,35 +222,9 @@ impl From<&SourceState> for CheckedSource {
             last_job: state.last_run.as_ref().map(|last| LastJob {
                 name: last.run.name.clone(),
                 uid: last.run.uid.clone(),
-                result: last.result.into(),
+                result: last.result,
                 finished: last.finished.map(|time| time.to_string()),
             }),
-        }
-    }
-}
-
-impl From<JobResult> for RunResult {
-    fn from(result: JobResult) -> Self {
-        match result {
-            JobResult::Waiting => Self::Waiting,
-            JobResult::Running => Self::Running,
-            JobResult::Succeeded => Self::Succeeded,
-            JobResult::Failed => Self::Failed,
-            JobResult::Expired => Self::Expired,
-            JobResult::Deleted => Self::Deleted,
-        }
-    }
-}
-
-impl From<RunResult> for JobResult {
-    fn from(result: RunResult) -> Self {
-        match result {
-            RunResult::Waiting => Self::Waiting,
-            RunResult::Running => Self::Running,
-            RunResult::Succeeded => Self::Succeeded,
-            RunResult::Failed => Self::Failed,
-            RunResult::Expired => Self::Expired,
-            RunResult::Deleted => Self::Deleted,
         }
     }
 }
