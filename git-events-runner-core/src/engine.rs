@@ -10,6 +10,7 @@ use crate::{
     SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
 };
 
+mod by_hand;
 mod decide;
 mod memory;
 mod record;
@@ -17,6 +18,7 @@ mod register;
 mod release;
 mod settle;
 
+pub use by_hand::request_by_hand;
 use decide::Seen;
 pub use memory::Memory;
 use register::Work;
@@ -38,6 +40,8 @@ pub struct Evaluation {
     pub not_released: Vec<(RunRef, EvaluateError)>,
     /// When to evaluate again, if nothing happens before; an instant that has passed means at once.
     pub next: Option<Timestamp>,
+    /// Whether there is anything for [`settle`] to do: a run may be unfinished, or left behind.
+    pub to_settle: bool,
 }
 
 /// What came of one source.
@@ -179,15 +183,43 @@ pub async fn evaluate(
     memory: &mut Memory,
     now: Timestamp,
 ) -> Result<Evaluation, EvaluateError> {
+    let mut evaluation = prepare(trigger, store, catalog, memory, now).await?;
+    for outcome in evaluation.sources.values_mut() {
+        if let Outcome::Started(run, request, released) = outcome {
+            match release::begin_by(catalog, run, request).await {
+                Ok(done) => *released = done,
+                Err(error) => evaluation.not_released.push((run.clone(), error)),
+            }
+            if *released == Released::Gone {
+                evaluation.next = Some(now);
+            }
+        }
+    }
+    Ok(evaluation)
+}
+
+/// As [`evaluate`], but what it starts waits for [`release_waiting`], for those who let the runs of all triggers begin in one order.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub async fn prepare(
+    trigger: &dyn Trigger,
+    store: &dyn StateStore,
+    catalog: &dyn Catalog,
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Result<Evaluation, EvaluateError> {
     let (id, plan) = (trigger.id(), trigger.plan());
     let loaded = store.load(id).await?;
     if loaded.generation != plan.generation {
         return Err(EvaluateError::OutdatedPlan);
     }
+    let unsettled = memory.may_have_leftovers || settle::is_unfinished(&loaded.state);
     if plan.suspend {
         // When it is resumed, everything is looked at as if by a new evaluator.
         *memory = Memory::new(now);
-        return Ok(Evaluation::default());
+        return Ok(Evaluation { to_settle: unsettled, ..Evaluation::default() });
     }
     let due = trigger.due(&loaded.state, memory.since, now);
     let causes = decide::causes(plan, &loaded.state, &due, &memory.due_again(now));
@@ -206,25 +238,17 @@ pub async fn evaluate(
             (None, _) => {}
         }
     }
-    let (change, mut outcomes, mut again) = work.finish(&due);
-    if !change.is_empty() {
+    let (change, outcomes, again) = work.finish(&due);
+    let changed = !change.is_empty();
+    if changed {
         record::record(store, id, &loaded, &change).await?;
-    }
-    let mut not_released = vec![];
-    for outcome in outcomes.values_mut() {
-        if let Outcome::Started(run, request, released) = outcome {
-            match release::begin_by(catalog, run, request).await {
-                Ok(done) => *released = done,
-                Err(error) => not_released.push((run.clone(), error)),
-            }
-            again |= *released == Released::Gone;
-        }
     }
     memory.evaluated(plan, &outcomes, now);
     let awaited = outcomes.values().any(|outcome| matches!(outcome, Outcome::Awaited));
     let look_again = awaited.then(|| now.saturating_add(AWAIT_COMMIT).unwrap_or(Timestamp::MAX));
     let next = if again { Some(now) } else { [due.next, memory.next(), look_again].into_iter().flatten().min() };
-    Ok(Evaluation { sources: outcomes, not_released, next })
+    let to_settle = unsettled || changed || memory.may_have_leftovers;
+    Ok(Evaluation { sources: outcomes, not_released: vec![], next, to_settle })
 }
 
 /// Looks at several sources at a time. Errors are kept, each with its source.
@@ -274,8 +298,10 @@ mod tests {
         fn is_send(_: impl Send) {}
         let (mut memory, now) = (Memory::new(Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH);
         is_send(evaluate(trigger, store, catalog, &mut memory, now));
+        is_send(prepare(trigger, store, catalog, &mut memory, now));
         is_send(settle(trigger, store, action, &mut memory, Duration::ZERO, now));
         is_send(release_waiting(&[trigger], store, catalog));
+        is_send(request_by_hand(trigger, store, "text", now));
     }
 
     #[expect(dead_code, reason = "its types are the test")]

@@ -7,7 +7,7 @@ use k8s_openapi::{
             Affinity, EnvFromSource, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration,
         },
     },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+    apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector},
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -24,9 +24,12 @@ use super::{GitReference, SourceKind, schema};
     namespaced,
     shortname = "act",
     category = "git-events-runner",
+    status = "ActionStatus",
     derive = "PartialEq",
     doc = "A Job that triggers of the same namespace can start.",
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.actionJob.actionImage"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
     printcolumn(name = "Service Account", type_ = "string", json_path = ".spec.actionJob.serviceAccount"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -49,9 +52,12 @@ pub struct ActionSpec {
     kind = "ClusterAction",
     shortname = "cact",
     category = "git-events-runner",
+    status = "ActionStatus",
     derive = "PartialEq",
     doc = "A Job that triggers of every namespace, or of chosen ones, can start. It runs in the namespace of the trigger.",
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.actionJob.actionImage"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
     printcolumn(name = "Service Account", type_ = "string", json_path = ".spec.actionJob.serviceAccount"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -70,6 +76,19 @@ pub struct ClusterActionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::namespace_selector")]
     pub allowed_namespaces: Option<LabelSelector>,
+}
+
+/// What the operator has found of an action. Written when it changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionStatus {
+    /// Ready: True with reason Valid, or False with the reason why no Job can be made of it. Stalled: it cannot before somebody changes something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The generation of the specification that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
 }
 
 /// Another source to check out.

@@ -122,7 +122,7 @@ pub async fn settle(
 }
 
 /// Whether there is a run of which the end, or the beginning, is not in the state.
-fn is_unfinished(state: &TriggerState) -> bool {
+pub fn is_unfinished(state: &TriggerState) -> bool {
     let last_runs = state.sources.values().filter_map(|source| source.last_run.as_ref());
     !state.waiting.is_empty() || last_runs.into_iter().any(|last| !last.result.is_finished())
 }

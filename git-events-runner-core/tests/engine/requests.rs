@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use git_events_runner_core::{
-    engine::{EvaluateError, Memory, Outcome, evaluate},
+    engine::{EvaluateError, Memory, Outcome, evaluate, request_by_hand},
     *,
 };
 
@@ -190,4 +190,34 @@ fn a_plan_that_changes_during_an_evaluation_makes_it_void() {
     let evaluated = f.try_evaluate(Some(f.now));
     assert!(matches!(evaluated, Err(EvaluateError::State(StateError::Conflict))), "{evaluated:?}");
     assert_eq!(f.begun(), []);
+}
+
+#[test]
+fn a_request_by_hand_always_runs_and_is_taken_once() {
+    let mut f = Fixture::new(|plan| plan.sources.push(source("b")));
+    push(&f.a, "1");
+    push(&f.b, "1");
+    f.fire();
+    f.finish_all();
+    let ask = |f: &Fixture, text| at_once(request_by_hand(&f.trigger(None), &f.store, text, f.now)).unwrap();
+    assert!(ask(&f, "today"));
+    assert_eq!(f.state().last_handled_request.as_deref(), Some("today"));
+    f.evaluate_all();
+    assert_eq!(f.begun().len(), 4, "each source runs, although nothing has changed");
+    let writes = f.writes();
+    assert!(!ask(&f, "today"));
+    assert_eq!(f.writes(), writes, "what was taken is not taken again");
+    assert!(ask(&f, "tomorrow"));
+    assert_eq!(f.pending().len(), 1);
+}
+
+#[test]
+fn a_request_by_hand_waits_where_too_much_is_pending() {
+    let f = Fixture::new(|_| {});
+    for n in 0..MAX_PENDING {
+        f.request(&format!("r{n}"), &["a"], true);
+    }
+    let asked = at_once(request_by_hand(&f.trigger(None), &f.store, "today", f.now));
+    assert!(matches!(asked, Err(EvaluateError::State(StateError::Full(_)))), "{asked:?}");
+    assert_eq!(f.state().last_handled_request, None);
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use git_events_runner_core::*;
+use git_events_runner_core::{
+    engine::{Outcome, prepare},
+    *,
+};
 use jiff::ToSpan as _;
 
 use super::fixture::*;
@@ -214,4 +217,30 @@ fn how_a_run_ended_is_recorded_once() {
     let writes = f.writes();
     f.settle();
     assert_eq!(f.writes(), writes);
+}
+
+#[test]
+fn what_is_only_prepared_waits_to_be_released() {
+    let mut f = Fixture::new(|_| {});
+    push(&f.a, "1");
+    f.wait(60);
+    let (trigger, store, catalog) = (f.trigger(Some(f.now)), f.store.clone(), f.catalog.clone());
+    let prepared = at_once(prepare(&trigger, &store, &catalog, &mut f.memory, f.now)).unwrap();
+    assert!(matches!(&prepared.sources["a"], Outcome::Started(_, _, Released::Waiting)), "{prepared:?}");
+    assert_eq!((f.begun().len(), f.state().waiting.len(), prepared.to_settle), (0, 1, true));
+    f.release_waiting();
+    assert_eq!(f.begun().len(), 1);
+}
+
+#[test]
+fn nothing_is_to_be_settled_where_nothing_is_unfinished() {
+    let mut f = Fixture::new(|_| {});
+    push(&f.a, "1");
+    assert!(f.fire().to_settle);
+    f.settle();
+    assert!(f.evaluate().to_settle, "a run goes on");
+    f.finish_all();
+    assert!(!f.fire().to_settle);
+    f.crash();
+    assert!(f.evaluate().to_settle, "a new evaluator looks for what was left behind");
 }
