@@ -19,6 +19,8 @@ pub enum Retry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[non_exhaustive]
 pub enum Reason {
+    /// The specification leaves open how those who ask prove who they are.
+    AuthenticationRequired,
     /// The other side refused the credentials, or asked for some where none are configured.
     AuthenticationFailed,
     /// The server's certificate is not trusted, or not valid for its name or time.

@@ -107,7 +107,7 @@ impl Local {
         for (place, trigger) in webhooks {
             let policy = trigger.policy(local_id(trigger.id()));
             let Some(policy) = local.add(&place, policy).await else { continue };
-            if let Some(why) = local.hooks.add(&policy, &trigger.spec.webhook, &local.catalog) {
+            if let Some(why) = local.hooks.add(&policy, &trigger.spec.webhook, &local.catalog).await {
                 local.mistake(&place, policy.id(), &format!("answers every request with 503: {why}"));
             }
         }

@@ -10,6 +10,7 @@ mod http;
 mod local;
 mod log;
 mod manifest_files;
+mod run;
 mod supervise;
 mod validate;
 mod webhook;

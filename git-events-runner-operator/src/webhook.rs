@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use futures_util::{Stream, StreamExt as _};
-use git_events_runner_core::{Accepted, FireRequest, Inbox, PendingRequest, RequestId, StateError, TriggerId};
+use git_events_runner_core::{Accepted, FireRequest, Inbox, PendingRequest, Plan, Reason, RequestId, StateError, TriggerId, crd};
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -44,6 +45,47 @@ pub enum Proof {
     Header { name: header::HeaderName, token: Token },
 }
 
+/// Why a trigger cannot tell who asks.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct NoProof {
+    pub reason: Reason,
+    pub message: String,
+}
+
+impl Proof {
+    /// What a trigger asks for. `secret` answers the value of a key of a Secret of its namespace, or what is missing.
+    pub async fn of<F: Future<Output = Result<String, NoProof>>>(
+        webhook: &crd::Webhook,
+        default_header: &str,
+        secret: impl FnOnce(String, String) -> F,
+    ) -> Result<Self, NoProof> {
+        let Some(crd::WebhookAuth { auth_type, secret_ref, key, header }) = &webhook.auth_config else {
+            let message = "set webhook.authConfig, or webhook.allowUnauthenticated if anybody may fire it";
+            return if webhook.allow_unauthenticated { Ok(Self::None) } else { Err(NoProof::new(Reason::AuthenticationRequired, message)) };
+        };
+        if *auth_type != crd::WebhookAuthType::Header {
+            return Err(NoProof::new(Reason::InvalidSpec, "webhook.authConfig.type: only header is available yet"));
+        }
+        let header = header.as_deref().unwrap_or(default_header);
+        let name = header::HeaderName::try_from(header).map_err(|_malformed| {
+            NoProof::new(Reason::InvalidSpec, format!("webhook.authConfig.header: `{header}` cannot be the name of a header"))
+        })?;
+        let token = secret(secret_ref.name.clone(), key.clone()).await?;
+        if token.is_empty() {
+            let message = format!("webhook.authConfig: key `{key}` of the Secret {} is empty", secret_ref.name);
+            return Err(NoProof::new(Reason::SecretNotFound, message));
+        }
+        Ok(Self::Header { name, token: Token::new(token) })
+    }
+}
+
+impl NoProof {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
 /// A token, as its digest: comparing two takes as long however much of them is equal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
@@ -54,9 +96,29 @@ impl Token {
     }
 }
 
-/// Where hooks are looked up, and what is told that one was accepted.
+impl Hook {
+    /// The hook of a trigger, or of one that cannot tell who asks, a closed one.
+    pub fn new(id: &TriggerId, plan: &Plan, webhook: &crd::Webhook, proof: Result<Proof, NoProof>) -> Self {
+        // What is wrong with a Secret is nobody's business at the other end.
+        let closed = match &proof {
+            Err(_) => Some("the trigger cannot check who asks: see its status, or the log".to_owned()),
+            Ok(_) => plan.suspend.then(|| "the trigger is suspended".to_owned()),
+        };
+        Self {
+            id: id.clone(),
+            sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
+            multi_source: webhook.multi_source,
+            always: !plan.on_change_only,
+            closed,
+            proof: proof.unwrap_or(Proof::None),
+        }
+    }
+}
+
+/// Where hooks are looked up, and what is told that a request was accepted.
+#[async_trait]
 pub trait Hooks: Send + Sync {
-    fn find(&self, namespace: &str, name: &str) -> Option<Arc<Hook>>;
+    async fn find(&self, namespace: &str, name: &str) -> Option<Arc<Hook>>;
     fn accepted(&self, id: &TriggerId);
 }
 
@@ -131,7 +193,7 @@ async fn receive<B: Buf>(
         return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
     let no_such_trigger = || refused(StatusCode::NOT_FOUND, "there is no such trigger");
-    let hook = hooks.find(namespace, name).ok_or_else(no_such_trigger)?;
+    let hook = hooks.find(namespace, name).await.ok_or_else(no_such_trigger)?;
     discard(body).await?;
     authenticate(&hook.proof, headers)?;
     let sources = match source {

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use git_events_runner_core::{Trigger as _, TriggerId, WebhookTrigger, crd, manifests::Manifests};
-use warp::http::HeaderName;
+use async_trait::async_trait;
+use git_events_runner_core::{Reason, Trigger as _, TriggerId, WebhookTrigger, crd, manifests::Manifests};
 
 use super::agenda::Agenda;
-use crate::webhook::{Hook, Hooks, Proof, Token};
+use crate::webhook::{Hook, Hooks, NoProof, Proof};
 
 pub struct LocalHooks {
     agenda: Agenda,
@@ -19,26 +19,15 @@ impl LocalHooks {
     }
 
     /// Opens the webhook of a trigger, and answers why it takes no requests, if it does not.
-    pub fn add(&mut self, trigger: &WebhookTrigger, spec: &crd::Webhook, catalog: &Manifests) -> Option<String> {
+    pub async fn add(&mut self, trigger: &WebhookTrigger, spec: &crd::Webhook, catalog: &Manifests) -> Option<String> {
         let (id, plan) = (trigger.id(), trigger.plan());
-        let (proof, unusable) = match proof(spec, catalog, &id.namespace) {
-            Ok(proof) => (proof, None),
-            Err(message) => (Proof::None, Some(message)),
+        let secret = async |name: String, key: String| {
+            let missing = |missing| NoProof::new(Reason::SecretNotFound, format!("webhook.authConfig: {missing}"));
+            catalog.secret_value(&id.namespace, &name, &key).map_err(missing)
         };
-        // What is wrong with a Secret is nobody's business at the other end.
-        let closed = match &unusable {
-            Some(_) => Some("the trigger cannot check who asks: see the log".to_owned()),
-            None => plan.suspend.then(|| "the trigger is suspended".to_owned()),
-        };
-        let hook = Hook {
-            id: id.clone(),
-            sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
-            multi_source: spec.multi_source,
-            always: !plan.on_change_only,
-            closed,
-            proof,
-        };
-        self.by_name.insert((id.namespace.clone(), id.name.clone()), Arc::new(hook));
+        let proof = Proof::of(spec, &catalog.config().trigger.webhook.default_auth_header, secret).await;
+        let unusable = proof.as_ref().err().map(ToString::to_string);
+        self.by_name.insert((id.namespace.clone(), id.name.clone()), Arc::new(Hook::new(id, plan, spec, proof)));
         unusable
     }
 
@@ -59,29 +48,9 @@ impl LocalHooks {
     }
 }
 
-fn proof(spec: &crd::Webhook, catalog: &Manifests, namespace: &str) -> Result<Proof, String> {
-    let Some(crd::WebhookAuth { auth_type, secret_ref, key, header }) = &spec.auth_config else {
-        return if spec.allow_unauthenticated {
-            Ok(Proof::None)
-        } else {
-            Err("AuthenticationRequired: set webhook.authConfig, or webhook.allowUnauthenticated if anybody may fire it".to_owned())
-        };
-    };
-    if *auth_type != crd::WebhookAuthType::Header {
-        return Err("webhook.authConfig.type: only header is available yet".to_owned());
-    }
-    let header = header.as_ref().unwrap_or(&catalog.config().trigger.webhook.default_auth_header);
-    let name = HeaderName::try_from(header).map_err(|_| format!("webhook.authConfig.header: `{header}` cannot be the name of a header"))?;
-    let token = catalog.secret_value(namespace, &secret_ref.name, key);
-    let token = token.map_err(|missing| format!("webhook.authConfig: {missing}"))?;
-    if token.is_empty() {
-        return Err(format!("webhook.authConfig: key `{key}` of the Secret {} is empty", secret_ref.name));
-    }
-    Ok(Proof::Header { name, token: Token::new(token) })
-}
-
+#[async_trait]
 impl Hooks for LocalHooks {
-    fn find(&self, namespace: &str, name: &str) -> Option<Arc<Hook>> {
+    async fn find(&self, namespace: &str, name: &str) -> Option<Arc<Hook>> {
         self.by_name.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 

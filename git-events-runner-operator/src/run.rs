@@ -1,0 +1,4 @@
+mod conditions;
+mod controller;
+mod firings;
+mod turns;

@@ -1,0 +1,64 @@
+//! Writes how objects are into their status, when that is another than what it says.
+
+use git_events_runner_core::{FIELD_MANAGER, crd};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::conditions::{Health, Level};
+
+/// Says how a trigger is. Its status has more than one writer, so this is a merge patch of what is ours alone.
+pub async fn of_trigger<K: Resource<DynamicType = ()>>(client: &Client, meta: &ObjectMeta, health: &Health) -> kube::Result<()> {
+    let triggers = api::<K>(client, meta);
+    let name = meta.name.as_deref().unwrap_or_default();
+    let Some(now_there) = triggers.get_opt(name).await?.filter(|found| found.metadata.uid == meta.uid) else { return Ok(()) };
+    let status = now_there.data.get("status").cloned().unwrap_or_default();
+    let mut said = said(&status, meta, health);
+    let state = match health.level {
+        Level::Stalled => crd::State::WrongConfig,
+        _ => serde_json::from_value::<crd::TriggerStatus>(status.clone()).map(|status| status.running_state()).unwrap_or_default(),
+    };
+    said["state"] = json!(state);
+    if K::kind(&()) == "WebhookTrigger" {
+        said["webhookPath"] = json!(format!("/{}/{name}", meta.namespace.as_deref().unwrap_or_default()));
+    }
+    if said.as_object().is_some_and(|said| said.iter().all(|(field, value)| status.get(field) == Some(value))) {
+        return Ok(());
+    }
+    triggers.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({ "status": said }))).await?;
+    Ok(())
+}
+
+/// Says how a source or an action is. Nobody else writes its status.
+pub async fn of_other<K: Resource<DynamicType = ()>>(client: &Client, meta: &ObjectMeta, before: &[Condition], health: &Health) -> kube::Result<()> {
+    let name = meta.name.as_deref().unwrap_or_default();
+    let status = said(&json!({ "conditions": before }), meta, health);
+    // With the uid it is a conflict, and nothing new comes to be, when the object is gone.
+    let apply = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": { "name": name, "uid": meta.uid }, "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    match api::<K>(client, meta).patch_status(name, &params, &Patch::Apply(apply)).await {
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+fn said(status: &Value, meta: &ObjectMeta, health: &Health) -> Value {
+    let before: Vec<Condition> = status.get("conditions").and_then(|before| serde_json::from_value(before.clone()).ok()).unwrap_or_default();
+    let conditions = health.conditions(meta.generation, &before, Timestamp::now());
+    json!({ "conditions": conditions, "observedGeneration": meta.generation })
+}
+
+/// Access to objects whatever is in them.
+fn api<K: Resource<DynamicType = ()>>(client: &Client, meta: &ObjectMeta) -> Api<DynamicObject> {
+    let kind = ApiResource::erase::<K>(&());
+    match &meta.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
+    }
+}

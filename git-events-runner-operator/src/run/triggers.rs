@@ -1,0 +1,400 @@
+//! Reconciles triggers: evaluates them, follows what became of their runs, and says how they are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use git_events_runner_core::{
+    Catalog as _, KubeCatalog, KubeStore, Plan, Reason, Retry, RunResult, StateError, Trigger, TriggerId, crd,
+    engine::{self, EvaluateError, Evaluation, Failure, Memory, Outcome, Settled},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, NamespaceResourceScope, Resource, ResourceExt as _,
+    api::{PartialObjectMeta, Patch, PatchParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tracing::{debug, info, warn};
+
+use super::{
+    conditions::{Health, Level},
+    controller::Guarded,
+    firings::Firings,
+    status,
+    turns::Turns,
+};
+
+/// How long to wait after a write that failed and that nothing else depends on.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The finalizer that an earlier operator put on triggers, and that nobody else takes off.
+const OLD_FINALIZERS: [&str; 2] = ["scheduletriggers.git-events-runner.rs", "webhooktriggers.git-events-runner.rs"];
+
+/// A kind of triggers.
+pub trait TriggerKind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
+    /// What it does, as far as it can be done.
+    fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec>;
+    fn status(&self) -> Option<&crd::TriggerStatus>;
+    /// What it listens to, if it does.
+    fn webhook(&self) -> Option<&crd::Webhook>;
+}
+
+impl TriggerKind for crd::ScheduleTrigger {
+    fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec> {
+        Ok(Arc::new(self.policy(self.id())?))
+    }
+
+    fn status(&self) -> Option<&crd::TriggerStatus> {
+        self.status.as_ref()
+    }
+
+    fn webhook(&self) -> Option<&crd::Webhook> {
+        None
+    }
+}
+
+impl TriggerKind for crd::WebhookTrigger {
+    fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec> {
+        Ok(Arc::new(self.policy(self.id())?))
+    }
+
+    fn status(&self) -> Option<&crd::TriggerStatus> {
+        self.status.as_ref()
+    }
+
+    fn webhook(&self) -> Option<&crd::Webhook> {
+        Some(&self.spec.webhook)
+    }
+}
+
+/// What reconciling triggers takes.
+pub struct Triggers {
+    pub client: kube::Client,
+    pub store: KubeStore,
+    pub catalog: KubeCatalog,
+    pub turns: Arc<Turns>,
+    pub firings: Arc<Firings>,
+    pub events: Events,
+    pub metrics: Metrics,
+    /// Up to when earlier leaders have handled all firings.
+    pub handled: Option<Timestamp>,
+    tracked: Mutex<BTreeMap<TriggerId, Arc<tokio::sync::Mutex<Tracked>>>>,
+}
+
+/// What is remembered of a trigger as long as this leader leads. Losing it loses no event.
+struct Tracked {
+    memory: Memory,
+    /// The generation whose sources and action were looked up.
+    looked_up: Option<i64>,
+    problems: Problems,
+    /// What was said last.
+    said: Option<(Option<i64>, Health)>,
+}
+
+/// What is wrong with a trigger, or keeps it waiting.
+#[derive(Default)]
+struct Problems {
+    whole: Option<Problem>,
+    sources: BTreeMap<String, Problem>,
+    held: BTreeSet<String>,
+    expired: bool,
+}
+
+#[derive(Clone, PartialEq)]
+struct Problem {
+    reason: Reason,
+    is_for_good: bool,
+    message: String,
+}
+
+/// Everything of a trigger that makes it worth looking at when it is another.
+pub fn relevant<K: TriggerKind>(object: &Guarded<K>) -> impl Hash + use<K> {
+    let meta = object.meta();
+    let asked = object.annotations().get(crd::REQUESTED_AT).cloned();
+    let status = object.0.as_ref().ok().and_then(TriggerKind::status);
+    let pending: Vec<_> = status.iter().flat_map(|status| status.pending.keys()).map(ToString::to_string).collect();
+    (meta.uid.clone(), meta.generation, asked, pending, meta.finalizers.clone(), meta.deletion_timestamp.is_some())
+}
+
+/// Evaluates a trigger, and answers when to do so again if nothing happens before.
+pub async fn reconcile<K: TriggerKind>(object: Arc<Guarded<K>>, triggers: Arc<Triggers>) -> Option<Timestamp> {
+    let meta = object.meta();
+    let now = Timestamp::now();
+    if let Err(error) = triggers.take_over::<K>(meta).await {
+        warn!(trigger = object.name_any(), "the finalizer of an earlier operator cannot be removed: {error}");
+        return Some(now + AGAIN);
+    }
+    if meta.deletion_timestamp.is_some() {
+        return None;
+    }
+    let readable = object.0.as_ref().map_err(|malformed| malformed.to_string());
+    let usable = readable.and_then(|readable| Ok((readable, readable.policy().map_err(|invalid| invalid.to_string())?)));
+    let (readable, trigger) = match usable {
+        Ok(usable) => usable,
+        Err(message) => {
+            let health = Health::new(Level::Stalled, Reason::InvalidSpec, message);
+            return triggers.say::<K>(meta, &health).await.err().map(|()| now + AGAIN);
+        }
+    };
+    let tracked = triggers.track(readable, trigger.id());
+    let mut tracked = tracked.lock().await;
+    let next = triggers.evaluate(readable, &trigger, &mut tracked, now).await;
+    let health = tracked.problems.health(trigger.plan());
+    let said = Some((meta.generation, health));
+    if tracked.said != said {
+        let (_, health) = said.as_ref()?;
+        if triggers.say::<K>(meta, health).await.is_err() {
+            return Some(next.map_or(now + AGAIN, |next| next.min(now + AGAIN)));
+        }
+        tracked.said = said;
+    }
+    next
+}
+
+impl Triggers {
+    /// Takes off what an earlier operator has left, and what would keep the trigger from ever being deleted.
+    async fn take_over<K: TriggerKind>(&self, meta: &ObjectMeta) -> kube::Result<()> {
+        let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+        let keep: Vec<_> = finalizers.iter().filter(|finalizer| !OLD_FINALIZERS.contains(&finalizer.as_str())).collect();
+        if keep.len() == finalizers.len() {
+            return Ok(());
+        }
+        let api = Api::<PartialObjectMeta<K>>::namespaced(self.client.clone(), meta.namespace.as_deref().unwrap_or_default());
+        let patch = json!({ "metadata": { "finalizers": keep, "resourceVersion": meta.resource_version, "uid": meta.uid } });
+        let name = meta.name.as_deref().unwrap_or_default();
+        match api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            // What has changed in the meantime is seen, and this tried again.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    /// What is remembered of a trigger; of one that is new here, that all was handled before it was made or before this leader came.
+    fn track<K: TriggerKind>(&self, object: &K, id: &TriggerId) -> Arc<tokio::sync::Mutex<Tracked>> {
+        let mut tracked = self.tracked();
+        let tracked = tracked.entry(id.clone()).or_insert_with(|| {
+            let made = object.meta().creation_timestamp.as_ref().map(|made| made.0);
+            let handled = made.max(self.handled).unwrap_or_else(Timestamp::now);
+            let status = object.status();
+            let said = status.and_then(|status| Health::said_by(&status.conditions, object.meta().generation));
+            let results = status.iter().flat_map(|status| status.checked_sources.values()).filter_map(|source| source.last_job.as_ref());
+            let expired = results.into_iter().any(|job| job.result == RunResult::Expired);
+            Arc::new(tokio::sync::Mutex::new(Tracked {
+                memory: Memory::new(handled),
+                looked_up: None,
+                problems: Problems { expired, ..Problems::default() },
+                said: said.map(|said| (object.meta().generation, said)),
+            }))
+        });
+        Arc::clone(tracked)
+    }
+
+    /// Forgets triggers that are gone.
+    pub fn retain(&self, is_there: impl Fn(&TriggerId) -> bool) {
+        self.tracked().retain(|id, _| is_there(id));
+        self.turns.retain(&is_there);
+        self.firings.retain(&is_there);
+    }
+
+    fn tracked(&self) -> MutexGuard<'_, BTreeMap<TriggerId, Arc<tokio::sync::Mutex<Tracked>>>> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn evaluate<K: TriggerKind>(
+        &self,
+        object: &K,
+        trigger: &Arc<dyn Trigger>,
+        tracked: &mut Tracked,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let id = trigger.id();
+        match self.try_evaluate(object, trigger, tracked, now).await {
+            Ok(next) => {
+                tracked.problems.whole = None;
+                self.firings.evaluated(id, next);
+                next
+            }
+            // It is gone, and nobody waits for it.
+            Err(EvaluateError::State(StateError::NotFound(_))) => None,
+            Err(error) => {
+                let again = tracked.memory.failed(&error, now);
+                self.metrics.reconcile_failed(error.reason());
+                match &error {
+                    EvaluateError::OutdatedPlan | EvaluateError::State(StateError::Conflict) => debug!(trigger = %id, "{error}"),
+                    EvaluateError::State(_) => warn!(trigger = %id, "cannot be evaluated, next try at {again:.0}: {error}"),
+                    EvaluateError::Action(failure) => {
+                        let problem = Problem::of(failure);
+                        if tracked.problems.whole.as_ref() != Some(&problem) {
+                            warn!(trigger = %id, reason = %problem.reason, "cannot be evaluated, next try at {again:.0}: {error}");
+                            self.events.warn(object.meta_ref(), problem.reason, &problem.message).await;
+                        }
+                        tracked.problems.whole = Some(problem);
+                    }
+                }
+                Some(again)
+            }
+        }
+    }
+
+    async fn try_evaluate<K: TriggerKind>(
+        &self,
+        object: &K,
+        trigger: &Arc<dyn Trigger>,
+        tracked: &mut Tracked,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, EvaluateError> {
+        if let Some(text) = object.annotations().get(crd::REQUESTED_AT) {
+            engine::request_by_hand(&**trigger, &self.store, text, now).await?;
+        }
+        let evaluation = engine::prepare(&**trigger, &self.store, &self.catalog, &mut tracked.memory, now).await?;
+        self.report(object, trigger, tracked, &evaluation).await;
+        self.look_up(trigger, tracked).await?;
+        if !evaluation.to_settle {
+            return Ok(evaluation.next);
+        }
+        let action = self.catalog.action(trigger.id(), &trigger.plan().action).await?;
+        let timeout = self.catalog.waiting_timeout(&trigger.plan().action);
+        let settled = engine::settle(&**trigger, &self.store, &*action, &mut tracked.memory, timeout, Timestamp::now()).await?;
+        self.report_settled(object, trigger, tracked, &settled).await;
+        Ok([evaluation.next, settled.next].into_iter().flatten().min())
+    }
+}
+
+impl Triggers {
+    /// Finds out, once for each generation, whether what a trigger names is there, so that it is told before it is needed.
+    async fn look_up(&self, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked) -> Result<(), EvaluateError> {
+        let (id, plan) = (trigger.id(), trigger.plan());
+        if tracked.looked_up == Some(plan.generation) {
+            return Ok(());
+        }
+        for source in &plan.sources {
+            if let Err(error) = self.catalog.source(id, source).await {
+                tracked.problems.sources.insert(source.name.clone(), Problem::of(&Failure::from(error)));
+            }
+        }
+        self.catalog.action(id, &plan.action).await?;
+        tracked.looked_up = Some(plan.generation);
+        Ok(())
+    }
+
+    /// Has everything looked up again that a trigger names, because some of it has changed.
+    pub async fn look_up_again(&self, id: &TriggerId) {
+        let tracked = self.tracked().get(id).cloned();
+        if let Some(tracked) = tracked {
+            tracked.lock().await.looked_up = None;
+        }
+    }
+}
+
+impl Triggers {
+    /// Tells of what an evaluation did, and remembers what is wrong.
+    async fn report<K: TriggerKind>(&self, object: &K, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked, evaluation: &Evaluation) {
+        let (id, plan, problems) = (trigger.id(), trigger.plan(), &mut tracked.problems);
+        problems.sources.retain(|name, _| plan.source(name).is_some());
+        for (source, outcome) in &evaluation.sources {
+            if !matches!(outcome, Outcome::Held) {
+                problems.held.remove(source);
+            }
+            match outcome {
+                Outcome::Unchanged => debug!(trigger = %id, source, "nothing new"),
+                Outcome::Awaited => debug!(trigger = %id, source, "the commit that a request speaks of is not there yet"),
+                Outcome::Baseline(commit) => {
+                    self.events.tell(object, EventReason::Baseline, format!("{source} is at {commit}, which is where changes count from"), None).await;
+                }
+                Outcome::Held if problems.held.insert(source.clone()) => {
+                    let note = format!("{source} has fired, and waits until an earlier run has ended");
+                    self.events.tell(object, EventReason::Held, note, None).await;
+                }
+                Outcome::Held => {}
+                Outcome::Started(run, request, _) | Outcome::Adopted(run, request) => {
+                    self.turns.wait(trigger);
+                    problems.expired = false;
+                    let was = request.previous.map(|previous| format!(", and was at {previous}")).unwrap_or_default();
+                    let note = format!("{} of {source} is at {}{was}: Job {run} is registered", request.key.reference, request.commit);
+                    info!(trigger = %id, source, %run, commit = %request.commit, "registered");
+                    self.events.tell(object, EventReason::Registered, note, Some(run)).await;
+                }
+                Outcome::Failed(_) => {}
+            }
+            self.report_health_of_source(object, problems, source, outcome).await;
+        }
+    }
+
+    async fn report_health_of_source<K: TriggerKind>(&self, object: &K, problems: &mut Problems, source: &str, outcome: &Outcome) {
+        let Outcome::Failed(failure) = outcome else {
+            if problems.sources.remove(source).is_some() {
+                self.events.tell(object, EventReason::Recovered, format!("{source} can be looked at again"), None).await;
+            }
+            return;
+        };
+        let problem = Problem::of(failure);
+        if problems.sources.get(source) != Some(&problem) {
+            warn!(trigger = %object.name_any(), source, reason = %problem.reason, "{failure}");
+            self.events.warn(object, problem.reason, format!("{source}: {failure}")).await;
+            problems.sources.insert(source.to_owned(), problem);
+        }
+    }
+
+    async fn report_settled<K: TriggerKind>(&self, object: &K, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked, settled: &Settled) {
+        let id = trigger.id();
+        for run in &settled.expired {
+            tracked.problems.expired = true;
+            warn!(trigger = %id, %run, "has waited too long for its turn, and is given up");
+            let note = format!("Job {run} has waited too long for its turn, and is given up: see jobWaitingTimeoutSeconds and maxRunningJobs");
+            self.events.tell(object, EventReason::Expired, note, Some(run)).await;
+        }
+        for run in &settled.deleted {
+            let note = format!("Job {run} was deleted before it began, and is made again");
+            self.events.tell(object, EventReason::Deleted, note, Some(run)).await;
+        }
+        if settled.waiting > 0 {
+            self.turns.wait(trigger);
+        } else {
+            self.turns.none_waits(id);
+        }
+    }
+
+    async fn say<K: TriggerKind>(&self, meta: &ObjectMeta, health: &Health) -> Result<(), ()> {
+        status::of_trigger::<K>(&self.client, meta, health).await.map_err(|error| {
+            warn!(trigger = meta.name, "its status cannot be written: {error}");
+        })
+    }
+}
+
+impl Problem {
+    fn of(failure: &Failure) -> Self {
+        Self { reason: failure.reason(), is_for_good: failure.retry() == Retry::Never, message: failure.to_string() }
+    }
+
+    fn health(&self, of: Option<&str>) -> Health {
+        let level = if self.is_for_good { Level::Stalled } else { Level::Retrying };
+        let message = of.map_or_else(|| self.message.clone(), |source| format!("{source}: {}", self.message));
+        Health::new(level, self.reason, message)
+    }
+}
+
+impl Problems {
+    /// How the trigger is: as its worst part is.
+    fn health(&self, plan: &Plan) -> Health {
+        let whole = self.whole.iter().map(|problem| problem.health(None));
+        let sources = self.sources.iter().map(|(source, problem)| problem.health(Some(source)));
+        let expired = self.expired.then(|| {
+            let message = "the last run has waited too long for its turn, and was given up: see jobWaitingTimeoutSeconds and maxRunningJobs";
+            Health::new(Level::Retrying, "Expired", message)
+        });
+        let worst = whole.chain(sources).chain(expired).reduce(|worst, other| if other.level > worst.level { other } else { worst });
+        worst.unwrap_or_else(|| {
+            if plan.suspend {
+                return Health::ready("Suspended", "it is suspended: nothing fires, and nothing is forgotten");
+            }
+            let sources = if plan.sources.len() == 1 { "1 source is".to_owned() } else { format!("{} sources are", plan.sources.len()) };
+            Health::ready("Watching", format!("{sources} watched"))
+        })
+    }
+}
