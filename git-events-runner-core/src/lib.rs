@@ -15,6 +15,8 @@ mod retry;
 mod revision;
 mod run;
 mod schedule;
+#[cfg(feature = "kube")]
+mod scope;
 mod source;
 mod state;
 mod store;
@@ -32,6 +34,8 @@ pub use retry::*;
 pub use revision::*;
 pub use run::*;
 pub use schedule::*;
+#[cfg(feature = "kube")]
+pub use scope::*;
 pub use source::*;
 pub use state::*;
 pub use store::*;
