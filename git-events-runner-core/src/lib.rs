@@ -4,6 +4,8 @@
 
 mod action;
 mod catalog;
+#[cfg(feature = "kube")]
+mod crash_point;
 #[cfg(feature = "crd")]
 pub mod crd;
 #[cfg(any(feature = "file", feature = "process"))]
