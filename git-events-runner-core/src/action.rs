@@ -5,6 +5,8 @@ use async_trait::async_trait;
 use crate::{Cause, ObjectRef, Reason, Retry, RunKey, RunRef, RunRequest, RunStatus, TriggerId};
 
 mod environment;
+#[cfg(feature = "kube")]
+pub mod job;
 mod memory;
 #[cfg(feature = "process")]
 pub mod process;

@@ -10,6 +10,7 @@ use kube::CustomResourceExt as _;
 mod action;
 mod common;
 mod config;
+mod merge_patch;
 mod policy;
 mod schema;
 #[expect(clippy::duplicated_attributes, reason = "columns of a definition have types in common")]
@@ -24,6 +25,7 @@ mod tests;
 pub use action::*;
 pub use common::*;
 pub use config::*;
+pub use merge_patch::*;
 pub use policy::*;
 pub use source::*;
 pub use status::*;

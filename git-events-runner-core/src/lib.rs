@@ -4,6 +4,8 @@
 
 mod action;
 mod catalog;
+#[cfg(feature = "kube")]
+mod crash_point;
 #[cfg(feature = "crd")]
 pub mod crd;
 #[cfg(any(feature = "file", feature = "process"))]
@@ -15,6 +17,8 @@ mod retry;
 mod revision;
 mod run;
 mod schedule;
+#[cfg(feature = "kube")]
+mod scope;
 mod source;
 mod state;
 mod store;
@@ -32,6 +36,8 @@ pub use retry::*;
 pub use revision::*;
 pub use run::*;
 pub use schedule::*;
+#[cfg(feature = "kube")]
+pub use scope::*;
 pub use source::*;
 pub use state::*;
 pub use store::*;

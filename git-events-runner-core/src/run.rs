@@ -25,7 +25,6 @@ impl RunKey {
     /// The name of the run: the trigger's, cut to 52 characters, and ten characters of a hash of the whole key.
     /// It is a valid name of a Job, and its Pods' label values, for every valid name of a trigger.
     pub fn name(&self) -> String {
-        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
         let mut hash = Sha256::new();
         let (kind, name) = (self.reference.kind(), self.reference.name());
         for part in [&self.trigger.uid, &self.source.kind, &self.source.name, kind, &name] {
@@ -33,10 +32,15 @@ impl RunKey {
             hash.update(part);
         }
         hash.update(self.sequence.to_be_bytes());
-        let suffix: String = hash.finalize()[..10].iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
         let prefix: String = self.trigger.name.chars().take(52).collect();
-        format!("{}-{suffix}", prefix.trim_end_matches(['-', '.']))
+        format!("{}-{}", prefix.trim_end_matches(['-', '.']), short_hash(hash))
     }
+}
+
+/// Ten characters of a hash, as the end of a name.
+pub(crate) fn short_hash(hash: Sha256) -> String {
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    hash.finalize()[..10].iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
 }
 
 /// Everything that has to be known to run, and that is kept with the run from the moment it is registered.

@@ -6,8 +6,12 @@ use crate::{Cause, Change, PendingRequest, Reason, RequestId, Retry, TriggerId, 
 
 #[cfg(feature = "file")]
 mod file;
+#[cfg(feature = "kube")]
+mod kube;
 mod memory;
 
+#[cfg(feature = "kube")]
+pub use self::kube::KubeStore;
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use memory::InMemoryStore;

@@ -21,7 +21,7 @@ pub struct TriggerStatus {
     /// When the action was last started. "Never" is what an earlier operator wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<String>,
-    /// How the run that was started last has ended, or how far it is.
+    /// How the run that was last heard of has ended, or how far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_run_result")]
     pub last_result: Option<RunResult>,
@@ -157,6 +157,9 @@ impl TriggerStatus {
     }
 
     /// Takes over what the engine remembers, and leaves everything else as it is. A source whose commit is another one now has `changed` now.
+    ///
+    /// `state` follows, but a specification that cannot be used stays so. `last_result` is that of a run that is new, else of one of which
+    /// the result is another one now; of several the last by the name of the source.
     pub fn set_state(&mut self, state: &TriggerState, now: Timestamp) {
         let before = std::mem::take(&mut self.checked_sources);
         for (name, source) in &state.sources {
@@ -165,6 +168,19 @@ impl TriggerStatus {
             checked.changed = same.map_or_else(|| Some(now.to_string()), |before| before.changed.clone());
             self.checked_sources.insert(name.clone(), checked);
         }
+        self.last_result = self.last_result_after(&before);
+        let is_running = !state.waiting.is_empty()
+            || state.sources.values().filter_map(|source| source.last_run.as_ref()).any(|last| !last.result.is_finished());
+        self.state = match self.state {
+            State::WrongConfig => State::WrongConfig,
+            State::Idle | State::Running => {
+                if is_running {
+                    State::Running
+                } else {
+                    State::Idle
+                }
+            }
+        };
         self.first_sequence = (state.first_sequence > 0).then(|| i64::try_from(state.first_sequence).unwrap_or(i64::MAX));
         self.pending.clone_from(&state.pending);
         self.waiting.clone_from(&state.waiting);
@@ -172,6 +188,16 @@ impl TriggerStatus {
             self.last_run = Some(last_run.to_string());
         }
         self.last_handled_request.clone_from(&state.last_handled_request);
+    }
+
+    fn last_result_after(&self, before: &BTreeMap<String, CheckedSource>) -> Option<RunResult> {
+        let last_jobs = self.checked_sources.iter().filter_map(|(name, now)| {
+            let before = before.get(name).and_then(|before| before.last_job.as_ref());
+            Some((before, now.last_job.as_ref()?))
+        });
+        let news = last_jobs.filter(|(before, now)| *before != Some(now));
+        let latest = news.max_by_key(|(before, now)| before.is_none_or(|before| before.uid != now.uid));
+        latest.map(|(_, now)| now.result).or(self.last_result)
     }
 }
 

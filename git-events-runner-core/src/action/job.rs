@@ -1,0 +1,318 @@
+//! Runs as Jobs of a cluster.
+//!
+//! A Job is created suspended and with a finalizer of ours, so that it neither begins nor vanishes before the state names it. One write
+//! takes both away: a Job has begun when the finalizer is off.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Api, Client, Error, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    Action, ActionError, ObjectRef, Registered, Released, RunPhase, RunRef, RunRequest, RunStatus, Scope, TriggerId, Withdrawn,
+    crash_point::written, crd,
+};
+
+mod build;
+mod cloner;
+mod names;
+mod origin;
+mod secret;
+mod status;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use names::*;
+pub use origin::*;
+pub use status::{NotARun, phase, run_status};
+
+use build::Blueprint;
+
+/// How often a Job is written again because something else was written in between.
+const ATTEMPTS: usize = 20;
+
+/// The names of the files that the cloner reads, in the folder [`FOLDER`](files::FOLDER).
+pub mod files {
+    /// Where the cloner finds them.
+    pub const FOLDER: &str = "/git-credentials";
+    /// `basic`: the user.
+    pub const USERNAME: &str = "username";
+    /// `basic`: the password.
+    pub const PASSWORD: &str = "password";
+    /// `token`: the value of the header Authorization.
+    pub const TOKEN: &str = "token";
+    /// `ssh`: the private key.
+    pub const PRIVATE_KEY: &str = "ssh-privatekey";
+    /// `ssh`: the passphrase of the private key; it may be absent.
+    pub const PASSPHRASE: &str = "passphrase";
+    /// `ssh`: the keys of the hosts; it may be absent.
+    pub const KNOWN_HOSTS: &str = "known_hosts";
+    /// Certificates of authorities, as PEM.
+    pub const CA_CERTIFICATES: &str = "ca.crt";
+    /// The user at the proxy; it may be absent.
+    pub const PROXY_USERNAME: &str = "proxy-username";
+    /// The password at the proxy; it may be absent.
+    pub const PROXY_PASSWORD: &str = "proxy-password";
+}
+
+/// The Jobs of a cluster that are ours. Clones share it.
+#[derive(Clone)]
+pub struct Jobs {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    scope: Scope,
+    config: watch::Receiver<Arc<crd::RuntimeConfig>>,
+    /// Held while it is found out whether there is room, and until the room is taken.
+    turn: Mutex<()>,
+}
+
+impl Jobs {
+    /// The Jobs of this part of a cluster, made and counted by the config of the moment.
+    pub fn new(client: Client, scope: Scope, config: watch::Receiver<Arc<crd::RuntimeConfig>>) -> Self {
+        Self { shared: Arc::new(Shared { client, scope, config, turn: Mutex::new(()) }) }
+    }
+
+    /// Takes a Job that has ended from those that are looked at to see whether there is room for another one.
+    ///
+    /// # Errors
+    ///
+    /// [`ActionError::Unavailable`]: the Job is still looked at, which does no harm.
+    pub async fn free_slot(&self, job: &Job) -> Result<(), ActionError> {
+        let patch = json!({ "metadata": { "labels": { SLOT: null } } });
+        let api = self.api(&job.namespace().unwrap_or_default());
+        is_written(api.patch(&job.name_any(), &by_us(), &Patch::Merge(patch)).await)?;
+        Ok(())
+    }
+
+    fn api(&self, namespace: &str) -> Api<Job> {
+        Api::namespaced(self.shared.client.clone(), namespace)
+    }
+
+    fn config(&self) -> Arc<crd::RuntimeConfig> {
+        Arc::clone(&self.shared.config.borrow())
+    }
+
+    /// Whether one more Job may begin. What runs is counted each time, by a list that is no cache's.
+    async fn has_room(&self) -> Result<bool, ActionError> {
+        let taken = ListParams::default().labels(&format!("{MANAGED_BY}={FIELD_MANAGER},{SLOT}={SLOT_TAKEN}"));
+        let mut running = 0;
+        for api in self.shared.scope.apis::<Job>(&self.shared.client) {
+            let jobs = api.list(&taken).await.map_err(unavailable)?;
+            running += jobs.items.iter().filter(|job| phase(job) == RunPhase::Running).count();
+        }
+        Ok(running < self.config().action.max_running_jobs as usize)
+    }
+}
+
+/// An action of which each run is a Job.
+pub struct JobAction {
+    id: ObjectRef,
+    namespace: String,
+    job: crd::ActionJob,
+    jobs: Jobs,
+    origins: Arc<dyn JobOrigins>,
+}
+
+/// Whether a run may begin now.
+enum Turn {
+    Now(Box<Job>),
+    Not(Released),
+}
+
+impl JobAction {
+    /// An action for the triggers of a namespace, where its Jobs are.
+    pub fn new(id: ObjectRef, namespace: &str, job: crd::ActionJob, jobs: Jobs, origins: Arc<dyn JobOrigins>) -> Self {
+        Self { id, namespace: namespace.to_owned(), job, jobs, origins }
+    }
+
+    fn api(&self) -> Api<Job> {
+        self.jobs.api(&self.namespace)
+    }
+
+    async fn find(&self, run: &RunRef) -> Result<Option<Job>, ActionError> {
+        let job = self.api().get_opt(&run.name).await.map_err(unavailable)?;
+        Ok(job.filter(|job| job.metadata.uid.as_ref() == Some(&run.uid)))
+    }
+
+    /// What has the name of a run that was to be registered.
+    async fn existing(&self, run: &RunRequest) -> Result<Registered, ActionError> {
+        let Some(job) = self.api().get_opt(&run.key.name()).await.map_err(unavailable)? else { return Ok(Registered::Deleting) };
+        let status = run_status(&job).ok().filter(|status| status.request.key == run.key);
+        let status = status.ok_or_else(|| ActionError::NotOurs(Box::new(run.key.clone())))?;
+        let is_going = job.metadata.deletion_timestamp.is_some() && !status.phase.has_not_begun();
+        Ok(if is_going { Registered::Deleting } else { Registered::Existing(Box::new(status)) })
+    }
+
+    async fn turn(&self, run: &RunRef) -> Result<Turn, ActionError> {
+        let Some(job) = self.find(run).await? else { return Ok(Turn::Not(Released::Gone)) };
+        match phase(&job) {
+            RunPhase::Waiting => {}
+            RunPhase::Deleted => return Ok(Turn::Not(Released::Gone)),
+            RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed => return Ok(Turn::Not(Released::Begun)),
+        }
+        let needs_room = is_suspended(&job) && self.queue().is_none();
+        let may_begin = !needs_room || self.jobs.has_room().await?;
+        Ok(if may_begin { Turn::Now(Box::new(job)) } else { Turn::Not(Released::Waiting) })
+    }
+
+    /// The queue of Kueue by which Jobs begin, if there is one.
+    fn queue(&self) -> Option<&String> {
+        self.job.labels.get(KUEUE_QUEUE)
+    }
+
+    /// Lets a Job begin, in one write. One that somebody has let begin by hand takes its place as well.
+    async fn begin(&self, job: &Job) -> Result<bool, ActionError> {
+        let queue = self.queue().filter(|_| is_suspended(job));
+        let labels = queue.map_or_else(|| json!({ SLOT: SLOT_TAKEN }), |queue| json!({ KUEUE_QUEUE: queue }));
+        self.let_go(job, json!({ "labels": labels }), json!({ "suspend": queue.is_some() })).await
+    }
+
+    /// Takes our finalizer off. False: the Job is another one by now, and to be looked at again.
+    async fn let_go(&self, job: &Job, mut metadata: Value, spec: Value) -> Result<bool, ActionError> {
+        metadata["resourceVersion"] = json!(job.metadata.resource_version);
+        metadata["finalizers"] = job.finalizers().iter().filter(|finalizer| *finalizer != REGISTERED).cloned().collect();
+        let patch = json!({ "metadata": metadata, "spec": spec });
+        is_written(self.api().patch(&job.name_any(), &by_us(), &Patch::Merge(patch)).await)
+    }
+
+    /// Deletes a Job that has not begun, if it is still as it was read. Our finalizer keeps it listed. False: as above.
+    async fn delete_registered(&self, job: &Job) -> Result<bool, ActionError> {
+        let as_read = Preconditions { uid: job.uid(), resource_version: job.resource_version() };
+        // It has no Pod to wait for.
+        let how = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+        is_written(self.api().delete(&job.name_any(), &how.preconditions(as_read)).await)
+    }
+
+    /// Deletes a Job that has begun: it is gone when its Pods are. False: it is gone already.
+    async fn delete_begun(&self, job: &Job) -> Result<bool, ActionError> {
+        let this_one = Preconditions { uid: job.uid(), resource_version: None };
+        is_written(self.api().delete(&job.name_any(), &DeleteParams::foreground().preconditions(this_one)).await)
+    }
+}
+
+#[async_trait]
+impl Action for JobAction {
+    fn id(&self) -> &ObjectRef {
+        &self.id
+    }
+
+    async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError> {
+        let origin = self.origins.origin(run).await?;
+        let job = Blueprint { run, action: &self.job, config: &self.jobs.config().action, origin: &origin }.job();
+        let how = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.api().create(&how, &job).await {
+            Ok(job) => {
+                written("job-registered");
+                Ok(Registered::New(status::run_ref(&job)))
+            }
+            Err(Error::Api(answer)) if answer.is_already_exists() => self.existing(run).await,
+            Err(Error::Api(answer)) if [400, 422].contains(&answer.code) => Err(ActionError::Invalid(answer.message)),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn release(&self, run: &RunRef) -> Result<Released, ActionError> {
+        let mut prepared = false;
+        let mut lock = self.jobs.shared.turn.lock().await;
+        for _ in 0..ATTEMPTS {
+            let job = match self.turn(run).await? {
+                Turn::Now(job) => job,
+                Turn::Not(released) => return Ok(released),
+            };
+            if !prepared && cloner::has_own_secret(&job) {
+                // Not under the lock: credentials may have to be fetched, which takes time.
+                drop(lock);
+                let request = run_status(&job).map_err(|error| ActionError::Invalid(format!("{run}: {error}")))?.request;
+                secret::create(&self.jobs.shared.client, &job, self.origins.credentials(&request).await?).await?;
+                prepared = true;
+                lock = self.jobs.shared.turn.lock().await;
+            } else if self.begin(&job).await? {
+                written("job-released");
+                return Ok(Released::Begun);
+            }
+        }
+        drop(lock);
+        Err(contended(run))
+    }
+
+    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        let by_trigger = ListParams::default().labels(&format!("{TRIGGER_UID}={}", label_value(&of.uid)));
+        let jobs = self.jobs.api(&of.namespace).list(&by_trigger).await.map_err(unavailable)?;
+        let mut runs = vec![];
+        for job in jobs {
+            match run_status(&job) {
+                Ok(status) => runs.push(status),
+                Err(error) => tracing::warn!(job = job.name_any(), namespace = of.namespace, %error, "not a run"),
+            }
+        }
+        runs.retain(|status| status.request.key.trigger == *of);
+        Ok(runs)
+    }
+
+    async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {
+        for _ in 0..ATTEMPTS {
+            let Some(job) = self.find(run).await? else { return Ok(Withdrawn::TooLate) };
+            match phase(&job) {
+                RunPhase::Deleted => return Ok(Withdrawn::NeverBegins),
+                RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed => return Ok(Withdrawn::TooLate),
+                RunPhase::Waiting if self.delete_registered(&job).await? => return Ok(Withdrawn::NeverBegins),
+                RunPhase::Waiting => {}
+            }
+        }
+        Err(contended(run))
+    }
+
+    async fn stop(&self, run: &RunRef) -> Result<(), ActionError> {
+        for _ in 0..ATTEMPTS {
+            let Some(job) = self.find(run).await? else { return Ok(()) };
+            let is_over = match phase(&job) {
+                RunPhase::Waiting => {
+                    self.delete_registered(&job).await?;
+                    false
+                }
+                RunPhase::Deleted => self.let_go(&job, json!({}), json!({})).await?,
+                RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed => self.delete_begun(&job).await?,
+            };
+            if is_over {
+                return Ok(());
+            }
+        }
+        Err(contended(run))
+    }
+}
+
+fn is_suspended(job: &Job) -> bool {
+    job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true))
+}
+
+fn by_us() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// Whether a write was made that is made only to an object as it was read. Otherwise it is another one by now, or gone.
+fn is_written<T>(answer: Result<T, Error>) -> Result<bool, ActionError> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Ok(false),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+fn unavailable(error: Error) -> ActionError {
+    ActionError::Unavailable(error.into())
+}
+
+fn contended(run: &RunRef) -> ActionError {
+    ActionError::Unavailable(format!("the Job {run} is written by too many at once").into())
+}
