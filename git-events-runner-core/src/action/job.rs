@@ -174,7 +174,7 @@ impl JobAction {
     /// Lets a Job begin, in one write. One that somebody has let begin by hand takes its place as well.
     async fn begin(&self, job: &Job) -> Result<bool, ActionError> {
         let queue = self.queue().filter(|_| is_suspended(job));
-        let labels = queue.map_or_else(|| json!({ SLOT: SLOT_TAKEN }), |queue| json!({ KUEUE_QUEUE: queue }));
+        let labels = queue.map_or_else(|| json!({ SLOT: SLOT_TAKEN }), |queue| json!({ KUEUE_QUEUE: queue, SLOT: SLOT_OF_KUEUE }));
         self.let_go(job, json!({ "labels": labels }), json!({ "suspend": queue.is_some() })).await
     }
 
