@@ -147,5 +147,7 @@ fn metrics_prefix(text: &str) -> Result<String, &'static str> {
 fn namespace(text: &str) -> Result<String, &'static str> {
     let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let allowed = text.len() <= 63 && text.starts_with(is_end) && text.ends_with(is_end) && text.chars().all(|c| is_end(c) || c == '-');
-    allowed.then(|| text.to_owned()).ok_or("a namespace is at most 63 lower case letters, digits and `-`, with a letter or digit at both ends")
+    allowed
+        .then(|| text.to_owned())
+        .ok_or("a namespace is at most 63 lower case letters, digits and `-`, with a letter or digit at both ends")
 }

@@ -88,7 +88,9 @@ impl Happening {
             Self::Registered { run, source, commit } => format!("Job {run} is registered for {commit} of {source}"),
             Self::Released(run) => format!("Job {run} has begun"),
             Self::Held { source, why } => format!("{source} has fired, and waits: {why}"),
-            Self::Finished { run, source, result: RunResult::Expired } => format!("Job {run} for {source} has waited too long for its turn"),
+            Self::Finished { run, source, result: RunResult::Expired } => {
+                format!("Job {run} for {source} has waited too long for its turn")
+            }
             Self::Finished { run, source, result } => format!("Job {run} for {source} is over: {result:?}"),
             Self::RequestsDropped(message) | Self::Failing { message, .. } | Self::Recovered(message) => message.clone(),
         };

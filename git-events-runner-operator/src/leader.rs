@@ -4,18 +4,12 @@
 //! succeeded how long it may go on without: its duration, less the grace. The others count from when they last saw the Lease change, which
 //! is later, for all of its duration. Every write names the version of the Lease that it has read, so of several one succeeds.
 
-use std::{
-    pin::pin,
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::coordination::v1::Lease,
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
     Api, Client, Error, ResourceExt as _,
     api::{ObjectMeta, PostParams},
@@ -150,7 +144,7 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
             return;
         }
         rival.version.clone_from(&lease.metadata.resource_version);
-        let is_other = holder(lease).is_some_and(|holder| holder != self.config.identity);
+        let is_other = holder(lease).is_some_and(|holder| *holder != self.config.identity);
         rival.gone = Instant::now() + if is_other { duration(lease).unwrap_or(self.config.duration) } else { Duration::ZERO };
     }
 

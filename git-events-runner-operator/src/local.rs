@@ -18,11 +18,7 @@ use git_events_runner_core::{
     validate::{Document, Mode, Object},
 };
 use jiff::Timestamp;
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{error, info, warn};
 
 mod agenda;

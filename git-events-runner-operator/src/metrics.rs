@@ -46,7 +46,11 @@ impl Metrics {
         let mut all = Registry::with_prefix(prefix);
         Self {
             checks: add(&mut all, "checks", "Sources that a trigger has looked at, by what came of it", Family::default()),
-            evaluation_duration: seconds(&mut all, "evaluation_duration", "How long a trigger was evaluated, with the checks of its sources"),
+            evaluation_duration: seconds(
+                &mut all,
+                "evaluation_duration",
+                "How long a trigger was evaluated, with the checks of its sources",
+            ),
             runs_registered: add(&mut all, "runs_registered", "Runs that were registered", Counter::default()),
             runs_released: add(&mut all, "runs_released", "Runs that have begun", Counter::default()),
             runs_finished: add(&mut all, "runs_finished", "Runs that are over, by their result", Family::default()),

@@ -47,7 +47,11 @@ impl Pulse {
 }
 
 /// Answers `/alive` while there is a pulse, `/ready` when it has turned true, and `/metrics`.
-pub fn routes(pulse: Pulse, ready: watch::Receiver<bool>, metrics: Metrics) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+pub fn routes(
+    pulse: Pulse,
+    ready: watch::Receiver<bool>,
+    metrics: Metrics,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
     warp::method().and(warp::path::full()).map(move |method: Method, path: FullPath| {
         let asks = method == Method::GET || method == Method::HEAD;
         match path.as_str() {
