@@ -14,6 +14,7 @@ mod kinds;
 mod schema;
 mod yaml;
 
+pub use checks::runtime_config;
 use kinds::Kinds;
 use yaml::{Node, Place};
 

@@ -1,8 +1,13 @@
 //! The command line.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{BoolishValueParser, TypedValueParser},
+    value_parser,
+};
+use git_events_runner_core::crd::RUNTIME_CONFIG_NAME;
 
 /// Runs Kubernetes Jobs, or local processes, when a Git repository changes.
 #[derive(Parser)]
@@ -14,12 +19,16 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Watch repositories from within a cluster, and run actions as its Jobs
+    Run(Run),
     /// Watch repositories without a cluster: the same manifests, read from a folder, and actions as local processes
     Local(Local),
     /// Check manifests as the API server and the controllers would, offline
     Validate(Validate),
     /// Print the custom resource definitions
     Crds,
+    /// Print the runtime config with all its defaults
+    Config(Config),
     /// Supervise one run of local mode; started by `local`
     #[command(hide = true)]
     Supervise(Supervise),
@@ -36,17 +45,70 @@ pub struct Local {
     #[arg(long)]
     pub state: Option<PathBuf>,
     /// Address that webhooks are listened to on: 0.0.0.0 or :: for all of this machine
-    #[arg(long, default_value = "127.0.0.1", env = "WEBHOOKS_ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1", env)]
     pub webhooks_address: IpAddr,
     /// Port for webhooks; it is listened to if there is a WebhookTrigger
-    #[arg(short, long, default_value_t = 8080, env = "WEBHOOKS_PORT")]
+    #[arg(short, long, default_value_t = 8080, env)]
     pub webhooks_port: u16,
+    #[command(flatten)]
+    pub log: Log,
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// Port for webhooks
+    #[arg(short, long, default_value_t = 8080, env)]
+    pub webhooks_port: u16,
+    /// Port for /ready, /alive and /metrics
+    #[arg(short, long, default_value_t = 3000, env)]
+    pub utility_port: u16,
+    /// How many webhook requests are answered at a time; more wait
+    #[arg(long, default_value = "256", env)]
+    pub webhooks_parallelism: NonZeroUsize,
+    /// How many triggers are evaluated at a time; more wait
+    #[arg(long, default_value = "256", env)]
+    pub schedule_parallelism: NonZeroUsize,
+    /// For how many seconds a Secret that was read is used before it is read again
+    #[arg(long, default_value = "60", env, value_parser = seconds(0..=86_400))]
+    pub secrets_cache_time: Duration,
+    /// Name of the ConfigMap with the runtime config, in the operator's own namespace
+    #[arg(long, default_value = RUNTIME_CONFIG_NAME, env)]
+    pub config_map_name: String,
+    /// Name of the Lease that the leader holds, in the operator's own namespace
+    #[arg(long, default_value = "git-events-runner-leader-lock", env)]
+    pub leader_lease_name: String,
+    /// For how many seconds the others leave a leader alone that they do not hear of
+    #[arg(long, default_value = "30", env, value_parser = seconds(2..=3600))]
+    pub leader_lease_duration: Duration,
+    /// How many seconds before the others may take over a leader that cannot renew its Lease stops; each write to the API server ends sooner
+    #[arg(long, default_value = "5", env, value_parser = seconds(1..=3599))]
+    pub leader_lease_grace: Duration,
+    /// What the names of all metrics begin with
+    #[arg(long, default_value = "git_events_runner", env, value_parser = metrics_prefix)]
+    pub metrics_prefix: String,
+    /// The namespaces whose objects are watched, separated by commas [default: all]
+    #[arg(long, env, value_delimiter = ',', value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What is logged, and how.
+#[derive(Args)]
+pub struct Log {
     /// Log as JSON, one object a line
-    #[arg(short, long, env = "JSON_LOGS", value_parser = BoolishValueParser::new())]
+    #[arg(short, long, env, value_parser = BoolishValueParser::new())]
     pub json_logs: bool,
     /// What to log: a level, or tracing's directives
-    #[arg(long, default_value = "info", env = "LOG_LEVEL")]
+    #[arg(long, default_value = "info", env)]
     pub log_level: String,
+}
+
+#[derive(Args)]
+pub struct Config {
+    /// Print it as the template of a ConfigMap in a Helm chart
+    #[arg(long)]
+    pub helm_template: bool,
 }
 
 #[derive(Args)]
@@ -60,4 +122,32 @@ pub struct Validate {
 pub struct Supervise {
     /// Folder of the run
     pub run: PathBuf,
+}
+
+impl Run {
+    /// Checks what no flag can check alone.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let (duration, grace) = (self.leader_lease_duration.as_secs(), self.leader_lease_grace.as_secs());
+        anyhow::ensure!(grace < duration, "--leader-lease-grace {grace} must be less than --leader-lease-duration {duration}");
+        Ok(())
+    }
+}
+
+/// A number of seconds within these bounds.
+fn seconds(bounds: std::ops::RangeInclusive<u64>) -> impl TypedValueParser<Value = Duration> {
+    value_parser!(u64).range(bounds).map(Duration::from_secs)
+}
+
+fn metrics_prefix(text: &str) -> Result<String, &'static str> {
+    let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let allowed = text.starts_with(is_first) && text.chars().all(|c| is_first(c) || c.is_ascii_digit());
+    allowed.then(|| text.to_owned()).ok_or("must be letters, digits and `_`, and begin with no digit")
+}
+
+fn namespace(text: &str) -> Result<String, &'static str> {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let allowed = text.len() <= 63 && text.starts_with(is_end) && text.ends_with(is_end) && text.chars().all(|c| is_end(c) || c == '-');
+    allowed
+        .then(|| text.to_owned())
+        .ok_or("a namespace is at most 63 lower case letters, digits and `-`, with a letter or digit at both ends")
 }

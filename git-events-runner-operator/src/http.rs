@@ -1,7 +1,7 @@
 //! The accept loop beneath every HTTP port: warp's own sets no timeouts and cannot be given TLS.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -82,10 +82,14 @@ where
     }
 }
 
-/// Binds a port.
-pub async fn bind(address: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
-    let address = SocketAddr::from((address, port));
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{address} cannot be listened on for webhooks: choose another --webhooks-port or --webhooks-address"))
+/// Binds the first of these addresses that can be; `flags` choose another.
+pub async fn bind(addresses: &[SocketAddr], purpose: &str, flags: &str) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(addresses).await;
+    let address = addresses.last().map(ToString::to_string).unwrap_or_default();
+    bound.with_context(|| format!("{address} cannot be listened on for {purpose}: choose another {flags}"))
+}
+
+/// A port on all addresses of this machine: those of IPv6, which takes those of IPv4 along, or of IPv4 where there is no IPv6.
+pub fn everywhere(port: u16) -> [SocketAddr; 2] {
+    [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
 }

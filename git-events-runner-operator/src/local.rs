@@ -18,12 +18,7 @@ use git_events_runner_core::{
     validate::{Document, Mode, Object},
 };
 use jiff::Timestamp;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{error, info, warn};
 
 mod agenda;
@@ -36,7 +31,7 @@ use agenda::Agenda;
 use driver::{Driven, Driver};
 use hooks::LocalHooks;
 
-use crate::{args, http, log, manifest_files, webhook};
+use crate::{args, http, log, manifest_files, stop, webhook};
 
 /// How often it is written down up to where all firings are handled. After a crash, those since then are looked at again.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -45,8 +40,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const CLEAN_UP: Duration = Duration::from_secs(60);
 
 pub fn run(args: args::Local) -> anyhow::Result<ExitCode> {
-    let args::Local { dir, once, state, webhooks_address, webhooks_port, json_logs, log_level } = args;
-    log::start(json_logs, &log_level)?;
+    let args::Local { dir, once, state, webhooks_address, webhooks_port, log: logs } = args;
+    log::start(&logs)?;
     let state = state.unwrap_or_else(|| dir.join(".git-events-runner"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be started")?;
     runtime.block_on(async {
@@ -54,7 +49,13 @@ pub fn run(args: args::Local) -> anyhow::Result<ExitCode> {
         if once {
             return local.run_once().await;
         }
-        let listener = if local.hooks.is_empty() { None } else { Some(http::bind(webhooks_address, webhooks_port).await?) };
+        let listener = match local.hooks.is_empty() {
+            true => None,
+            false => {
+                let flags = "--webhooks-port or --webhooks-address";
+                Some(http::bind(&[(webhooks_address, webhooks_port).into()], "webhooks", flags).await?)
+            }
+        };
         local.run(listener).await
     })
 }
@@ -198,10 +199,10 @@ impl Local {
                 driven.memory = Memory::new(Timestamp::UNIX_EPOCH);
             }
         }
-        let mut stop = stop_signal()?;
+        let mut stop = stop::signal()?;
         tokio::select! {
             () = driver.evaluate_once(triggers, begun) => {}
-            () = stopped(&mut stop) => {
+            () = stop::requested(&mut stop) => {
                 warn!("ended before everything was done");
                 return Ok(ExitCode::FAILURE);
             }
@@ -216,7 +217,7 @@ impl Local {
     }
 
     async fn run(mut self, listener: Option<TcpListener>) -> anyhow::Result<ExitCode> {
-        let mut stop = stop_signal()?;
+        let mut stop = stop::signal()?;
         let driver = self.driver();
         driver.adopt().await?;
         let mut tasks = JoinSet::new();
@@ -234,7 +235,7 @@ impl Local {
         let mut clean_up = tokio::time::interval(CLEAN_UP);
         loop {
             tokio::select! {
-                () = stopped(&mut stop) => break,
+                () = stop::requested(&mut stop) => break,
                 Some(ended) = tasks.join_next() => {
                     let why = ended.err().map(|error| error.to_string()).unwrap_or_default();
                     anyhow::bail!("what evaluates a trigger has ended, which it must not: {why}");
@@ -299,21 +300,4 @@ fn keep_out_of_git(state: &Path) -> anyhow::Result<()> {
         std::fs::write(&file, "*\n").with_context(|| format!("{} cannot be written", file.display()))?;
     }
     Ok(())
-}
-
-/// Turns true when the process is asked to end.
-fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        sender.send_replace(true);
-        sender.closed().await;
-    });
-    Ok(receiver)
-}
-
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error is the end of what would ask: the process ends already.
-    let _ = stop.wait_for(|stop| *stop).await;
 }

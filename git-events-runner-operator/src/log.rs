@@ -3,8 +3,11 @@
 use anyhow::Context as _;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-/// Starts to log what `level` says: a level, or tracing's directives.
-pub fn start(json: bool, level: &str) -> anyhow::Result<()> {
+use crate::args;
+
+/// Starts to log.
+pub fn start(log: &args::Log) -> anyhow::Result<()> {
+    let args::Log { json_logs, log_level: level } = log;
     // A word alone would be taken for the name of a module, and a misspelled level silence everything.
     if level.chars().all(char::is_alphanumeric) {
         level
@@ -16,7 +19,7 @@ pub fn start(json: bool, level: &str) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // When nobody reads the log any more, there is nobody to tell, and trying to would panic.
     let log = log.log_internal_errors(false);
-    if json {
+    if *json_logs {
         log.json().init();
     } else {
         log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();

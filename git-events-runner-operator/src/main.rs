@@ -5,20 +5,31 @@ use std::{io::Write as _, process::ExitCode};
 use clap::Parser;
 
 mod args;
+mod client;
+mod config;
 mod crds;
+mod events;
 mod http;
+mod leader;
 mod local;
 mod log;
 mod manifest_files;
+mod metrics;
 mod run;
+mod runtime_config;
+mod stdout;
+mod stop;
 mod supervise;
+mod utility;
 mod validate;
 mod webhook;
 
 fn main() -> ExitCode {
     let done = match args::Cli::parse().command {
+        args::Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS),
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         args::Command::Local(args) => local::run(args),
+        args::Command::Run(args) => run::run(args),
         args::Command::Supervise(args) => supervise::run(args).map(|()| ExitCode::SUCCESS),
         args::Command::Validate(args) => validate::run(args),
     };

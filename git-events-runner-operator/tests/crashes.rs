@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use git_events_runner_core::CommitId;
-use git_events_runner_tests::{GitRepo, LocalMode, Random, free_port, send, wait_for};
+use git_events_runner_tests::{GitRepo, Program, Random, free_port, send, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -100,11 +100,11 @@ impl World {
         Ok(Self { folder, repos, port: free_port()?, accepted: Mutex::default(), over: AtomicBool::new(false) })
     }
 
-    fn start(&self) -> Result<LocalMode> {
+    fn start(&self) -> Result<Program> {
         let port = self.port.to_string();
         let args = ["--webhooks-port", &port, "--log-level", "debug"];
         let variables = [("HOME", self.folder.path().as_os_str())];
-        LocalMode::start(env!("CARGO_BIN_EXE_git-events-runner"), &self.folder.path().join("manifests"), &args, &variables)
+        Program::local_mode(env!("CARGO_BIN_EXE_git-events-runner"), &self.folder.path().join("manifests"), &args, &variables)
     }
 
     /// Pushes new commits, and now and then goes back to an older one, until it is over.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use git_events_runner_core::validate::{Mode, Reader};
-use git_events_runner_tests::{LocalMode, free_port, send, wait_for};
+use git_events_runner_tests::{Program, free_port, send, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -97,7 +97,7 @@ fn the_tour_of_the_readme_goes_as_it_says() -> Result<()> {
     let readme = fs::read_to_string(root().join("README.md"))?;
     fs::write(quickstart.join("on-request.yaml"), blocks(&readme, "yaml").concat())?;
     let port = free_port()?;
-    let local = LocalMode::start(PROGRAM, &quickstart, &["--webhooks-port", &port.to_string()], &[])?;
+    let local = Program::local_mode(PROGRAM, &quickstart, &["--webhooks-port", &port.to_string()], &[])?;
     let hellos = || local.output().iter().filter(|line| line.contains("Hello from this-repository")).count();
     let wait_for_hellos = |count| wait_for(&format!("{count} times hello"), || (hellos() >= count).then_some(()));
     wait_for_hellos(1)?;

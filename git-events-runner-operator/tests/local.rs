@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
-use git_events_runner_tests::{GitRepo, LocalMode, free_port, send, wait_for};
+use git_events_runner_tests::{GitRepo, Program, free_port, send, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -35,8 +35,8 @@ impl Folder {
         Ok(fs::write(self.path("manifests").join(name), text)?)
     }
 
-    fn start(&self, args: &[&str]) -> Result<LocalMode> {
-        LocalMode::start(PROGRAM, &self.path("manifests"), args, &[("HOME", self.folder.path().as_os_str())])
+    fn start(&self, args: &[&str]) -> Result<Program> {
+        Program::local_mode(PROGRAM, &self.path("manifests"), args, &[("HOME", self.folder.path().as_os_str())])
     }
 
     fn lines(&self, file: &str) -> Vec<String> {
@@ -372,11 +372,11 @@ fn a_runtime_config_that_cannot_be_used_is_a_mistake() -> Result<()> {
 fn nothing_to_watch_is_an_error_that_says_so() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for args in [&[][..], &["--once"]] {
-        let (status, output) = LocalMode::start(PROGRAM, folder.path(), args, &[])?.finish()?;
+        let (status, output) = Program::local_mode(PROGRAM, folder.path(), args, &[])?.finish()?;
         assert_eq!(status.code(), Some(1));
         assert!(output.iter().any(|line| line.contains("there is nothing to watch")), "{output:?}");
     }
-    let (status, output) = LocalMode::start(PROGRAM, &folder.path().join("nowhere"), &[], &[])?.finish()?;
+    let (status, output) = Program::local_mode(PROGRAM, &folder.path().join("nowhere"), &[], &[])?.finish()?;
     assert_eq!(status.code(), Some(1));
     assert!(output.iter().any(|line| line.contains("nowhere")), "{output:?}");
     Ok(())

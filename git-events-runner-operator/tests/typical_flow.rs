@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use git_events_runner_tests::{Auth, GitRepo, GitServer, LocalMode, Options, free_port, send, wait_for};
+use git_events_runner_tests::{Auth, GitRepo, GitServer, Program, Options, free_port, send, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -53,11 +53,11 @@ impl Flow {
         Ok(Self { folder, server, repo, port: free_port()? })
     }
 
-    fn start(&self) -> Result<LocalMode> {
+    fn start(&self) -> Result<Program> {
         let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH")?);
         let variables = [("PATH", path.as_ref()), ("HOME", self.folder.path().as_os_str())];
         let (manifests, port) = (self.folder.path().join("manifests"), self.port.to_string());
-        LocalMode::start(env!("CARGO_BIN_EXE_git-events-runner"), &manifests, &["--webhooks-port", &port], &variables)
+        Program::local_mode(env!("CARGO_BIN_EXE_git-events-runner"), &manifests, &["--webhooks-port", &port], &variables)
     }
 
     /// What helm was called with so far.

@@ -1,14 +1,18 @@
-//! Real servers for the tests of git-events-runner.
+//! Real servers for the tests of git-events-runner, and its own programs.
 
 pub mod cluster;
 mod git_repo;
 mod git_server;
-mod local_mode;
+mod http;
+mod operator;
+mod program;
 mod random;
 mod wait;
 
 pub use git_repo::GitRepo;
 pub use git_server::{Auth, GitServer, LoggedRequest, Options};
-pub use local_mode::{Answer, LocalMode, free_port, send};
+pub use http::{Answer, free_port, send};
+pub use operator::Operator;
+pub use program::Program;
 pub use random::Random;
 pub use wait::wait_for;

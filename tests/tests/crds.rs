@@ -25,9 +25,7 @@ static SERVER: OnceCell<ApiServer> = OnceCell::const_new();
 async fn server() -> &'static ApiServer {
     let start = async {
         let server = ApiServer::start().await.unwrap();
-        for crd in crd::all() {
-            server.establish(&serde_json::to_value(crd).unwrap()).await.unwrap();
-        }
+        server.install_crds().await.unwrap();
         for namespace in ["team-a", "git-events-runner"] {
             let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
             server.send(Method::POST, "/api/v1/namespaces", "application/json", namespace.to_string()).await.unwrap();

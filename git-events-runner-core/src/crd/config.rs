@@ -18,6 +18,68 @@ pub struct RuntimeConfig {
     pub action: ActionConfig,
 }
 
+/// A runtime config that has its shape, and still says something that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct InvalidConfig {
+    /// The field.
+    pub path: &'static str,
+    /// What is wrong with it.
+    pub message: &'static str,
+}
+
+impl RuntimeConfig {
+    /// Checks what its shape does not say.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is wrong.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        let ActionConfig { workdir, containers: ContainersConfig { cloner, worker }, .. } = &self.action;
+        let is_path = |path: &str| path.len() > 1 && path.starts_with('/') && !path.contains([':', '\0']) && !path.split('/').any(|part| part == "..");
+        let service_account = self.action.default_service_account.as_deref();
+        let checks = [
+            (is_header(&self.trigger.webhook.default_auth_header), "trigger.webhook.defaultAuthHeader", "must be the name of a header"),
+            (self.action.ttl_seconds_after_finished >= 0, "action.ttlSecondsAfterFinished", "must not be negative"),
+            (self.action.active_deadline_seconds >= 1, "action.activeDeadlineSeconds", "must be at least 1"),
+            (self.action.max_running_jobs >= 1, "action.maxRunningJobs", "must be at least 1"),
+            (self.action.job_waiting_timeout_seconds >= 1, "action.jobWaitingTimeoutSeconds", "must be at least 1"),
+            (service_account.is_none_or(is_object_name), "action.defaultServiceAccount", "must be the name of a ServiceAccount"),
+            (is_path(&workdir.mount_path), "action.workdir.mountPath", "must be an absolute path below /, without `:` and `..`"),
+            (is_label(&workdir.volume_name), "action.workdir.volumeName", LABEL),
+            (is_label(&cloner.name), "action.containers.cloner.name", LABEL),
+            (!cloner.image.trim().is_empty(), "action.containers.cloner.image", "must not be empty"),
+            (is_label(&worker.name), "action.containers.worker.name", LABEL),
+            (worker.name != cloner.name, "action.containers.worker.name", "must not be the cloner's"),
+            (!worker.image.trim().is_empty(), "action.containers.worker.image", "must not be empty"),
+            (is_variable(&worker.variables_prefix), "action.containers.worker.variablesPrefix", "must be letters, digits and `_`, and begin with no digit"),
+        ];
+        let wrong = checks.into_iter().find(|(is_right, ..)| !is_right);
+        wrong.map_or(Ok(()), |(_, path, message)| Err(InvalidConfig { path, message }))
+    }
+}
+
+const LABEL: &str = "must be at most 63 lower case letters, digits and `-`, with a letter or digit at both ends";
+
+fn is_label(text: &str) -> bool {
+    text.len() <= 63 && !text.contains('.') && is_object_name(text)
+}
+
+fn is_object_name(text: &str) -> bool {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(is_inner) && !part.starts_with('-') && !part.ends_with('-');
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+fn is_header(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+}
+
+/// Whether names of variables may begin with it. It may be empty: then the names are only those without a prefix.
+fn is_variable(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
 /// Of triggers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

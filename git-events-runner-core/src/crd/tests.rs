@@ -87,6 +87,33 @@ fn an_empty_runtime_config_has_the_documented_defaults_and_an_unknown_field_is_a
 }
 
 #[test]
+fn what_a_runtime_config_cannot_mean_is_told_by_its_field() {
+    assert_eq!(RuntimeConfig::default().check(), Ok(()));
+    let cases = [
+        ("trigger.webhook.defaultAuthHeader", json!("x trigger auth")),
+        ("action.ttlSecondsAfterFinished", json!(-1)),
+        ("action.activeDeadlineSeconds", json!(0)),
+        ("action.maxRunningJobs", json!(0)),
+        ("action.jobWaitingTimeoutSeconds", json!(0)),
+        ("action.defaultServiceAccount", json!("Runner")),
+        ("action.workdir.mountPath", json!("workdir")),
+        ("action.workdir.mountPath", json!("/")),
+        ("action.workdir.mountPath", json!("/work/../etc")),
+        ("action.workdir.volumeName", json!("work.dir")),
+        ("action.containers.cloner.name", json!("Cloner")),
+        ("action.containers.cloner.image", json!("")),
+        ("action.containers.worker.name", json!("action-cloner")),
+        ("action.containers.worker.image", json!(" ")),
+        ("action.containers.worker.variablesPrefix", json!("1_")),
+    ];
+    for (path, value) in cases {
+        let value = path.rsplit('.').fold(value, |value, field| json!({ field: value }));
+        let config: RuntimeConfig = serde_json::from_value(value).unwrap();
+        assert_eq!(config.check().map_err(|error| error.path), Err(path));
+    }
+}
+
+#[test]
 fn a_status_of_the_earlier_operator_is_what_was_seen_here() {
     let status: TriggerStatus = serde_json::from_value(json!({
         "state": "Idle", "lastRun": "Never",

@@ -108,10 +108,30 @@ fn policy<T>(policy: Result<T, InvalidSpec>, found: &mut Found<'_>) {
 fn config(map: &ConfigMap, found: &mut Found<'_>) {
     keys("data", map.data.as_ref(), found);
     keys("binaryData", map.binary_data.as_ref(), found);
-    let config = map.data.as_ref().and_then(|data| data.get(crd::RUNTIME_CONFIG_KEY));
-    if let Some(Err(error)) = config.map(|config| serde_saphyr::from_str::<RuntimeConfig>(config)) {
-        found.wrong(&format!("data.{}", crd::RUNTIME_CONFIG_KEY), error.without_snippet());
+    if let Some(Err(message)) = config_text(map).map(parse_config) {
+        found.wrong(&format!("data.{}", crd::RUNTIME_CONFIG_KEY), message);
     }
+}
+
+/// The runtime config that a ConfigMap holds.
+///
+/// # Errors
+///
+/// What is wrong: the key, and within its text the line and field.
+pub fn runtime_config(map: &ConfigMap) -> Result<RuntimeConfig, String> {
+    let key = crd::RUNTIME_CONFIG_KEY;
+    let text = config_text(map).ok_or_else(|| format!("data: has no key {key}"))?;
+    parse_config(text).map_err(|message| format!("data.{key}: {message}"))
+}
+
+fn config_text(map: &ConfigMap) -> Option<&str> {
+    map.data.as_ref()?.get(crd::RUNTIME_CONFIG_KEY).map(String::as_str)
+}
+
+fn parse_config(text: &str) -> Result<RuntimeConfig, String> {
+    let config: RuntimeConfig = serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
+    config.check().map_err(|error| error.to_string())?;
+    Ok(config)
 }
 
 /// The keys of a Secret or ConfigMap.

@@ -187,6 +187,8 @@ fn a_runtime_config_is_checked() {
     assert_eq!(mistakes(&config("action: {maxRunningJobs: 2}")), [""; 0]);
     let told = mistakes(&config("action: {maxRuningJobs: 2}"));
     assert!(told[0].contains("data.runtimeConfig") && told[0].contains("maxRuningJobs"), "{told:?}");
+    let told = mistakes(&config("action: {maxRunningJobs: 0}"));
+    assert!(told[0].contains("data.runtimeConfig: action.maxRunningJobs: must be at least 1"), "{told:?}");
 }
 
 #[test]

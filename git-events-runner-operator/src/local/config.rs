@@ -2,7 +2,7 @@
 
 use git_events_runner_core::{
     crd,
-    validate::{Document, Object},
+    validate::{self, Document, Object},
 };
 
 /// The runtime config, and what is wrong with the ConfigMaps of its name, but for what the validator has found. Without one that can
@@ -21,8 +21,8 @@ pub fn runtime_config(documents: &[Document]) -> (crd::RuntimeConfig, Vec<String
 }
 
 fn read(document: &Document) -> Result<crd::RuntimeConfig, String> {
-    let Some(Object::ConfigMap(map)) = &document.object else { return Ok(crd::RuntimeConfig::default()) };
-    let key = crd::RUNTIME_CONFIG_KEY;
-    let text = map.data.as_ref().and_then(|data| data.get(key)).ok_or_else(|| format!("data: has no key {key}"))?;
-    serde_saphyr::from_str(text).map_err(|error| format!("data.{key}: {}", error.without_snippet()))
+    match &document.object {
+        Some(Object::ConfigMap(map)) => validate::runtime_config(map),
+        _ => Ok(crd::RuntimeConfig::default()),
+    }
 }

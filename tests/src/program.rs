@@ -1,45 +1,48 @@
 use std::{
     ffi::OsStr,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
-    time::Duration,
+    thread::{self, JoinHandle},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait_for;
 
-/// A running `git-events-runner local`. It is killed when this is dropped.
-pub struct LocalMode {
+/// How many lines of a program a failing test prints.
+const LAST_LINES: usize = 100;
+
+/// A running program of ours. It is killed when this is dropped; if that is because a test fails, what it has written last is printed.
+pub struct Program {
     child: Child,
     output: Arc<Mutex<Vec<String>>>,
     readers: Vec<JoinHandle<()>>,
 }
 
-/// An answer of the webhook listener.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: String,
-    pub body: serde_json::Value,
-}
-
-impl LocalMode {
-    /// Starts the program on a folder of manifests, with these arguments and variables besides.
-    pub fn start(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &OsStr)]) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.arg("local").arg(folder).args(args).envs(variables.iter().copied()).stdin(Stdio::null());
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("{program} cannot be started"))?;
+impl Program {
+    /// Starts it, without input.
+    pub fn start(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{} cannot be started", command.get_program().display()))?;
         let output = Arc::new(Mutex::new(vec![]));
         let (stdout, stderr) = (child.stdout.take().context("no stdout")?, child.stderr.take().context("no stderr")?);
         let readers = vec![collect(stdout, &output), collect(stderr, &output)];
         Ok(Self { child, output, readers })
+    }
+
+    /// Starts `git-events-runner local` on a folder of manifests, with these arguments and variables besides.
+    pub fn local_mode(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &OsStr)]) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("local").arg(folder).args(args).envs(variables.iter().copied());
+        Self::start(command)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// All lines that it has written so far.
@@ -80,41 +83,23 @@ impl LocalMode {
     }
 }
 
-impl Drop for LocalMode {
+impl Drop for Program {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            let output = self.output();
+            eprintln!("--- process {} has written\n{}", self.id(), output[output.len().saturating_sub(LAST_LINES)..].join("\n"));
+        }
     }
 }
 
 fn collect(stream: impl std::io::Read + Send + 'static, into: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let into = Arc::clone(into);
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             into.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
     })
-}
-
-/// A port that nothing listens on now.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// Sends a request with a body to a port of this machine, and reads the answer.
-pub fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
-    headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
-    stream.write_all(format!("{head}\r\n").as_bytes())?;
-    // A server that refuses a large body closes before all of it is sent.
-    let _ = stream.write_all(body);
-    let mut answer = vec![];
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer);
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("no answer, only: {answer:?}") };
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).with_context(|| format!("no status in: {head}"))?;
-    Ok(Answer { status, headers: head.to_owned(), body: serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))? })
 }

@@ -1,0 +1,131 @@
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, ensure};
+use git_events_runner_core::crd;
+use reqwest::{Certificate, Method, StatusCode};
+use serde_json::Value;
+
+use super::{credentials, programs::Programs};
+
+/// How long an API server may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// How long the API server may take to serve a new kind.
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
+
+/// An API server with an etcd of its own, in a temporary folder. It ends when this is dropped, and also when the process ends without that.
+#[derive(Debug)]
+pub struct ApiServer {
+    pub(super) programs: Programs,
+    address: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+impl ApiServer {
+    /// Starts an API server and waits until it is ready. The first start on a machine builds it, which takes minutes.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_for(&[]).await
+    }
+
+    /// The same, and makes sure that the programs are there that are to be started besides.
+    pub(super) async fn start_for(others: &[&str]) -> anyhow::Result<Self> {
+        let programs = Programs::prepare(&[&["etcd", "kube-apiserver", "kubectl"], others].concat())?;
+        let token = credentials::write(&programs.folder, programs.port)?;
+        // Another part of the process may have done it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let authority = Certificate::from_pem(&fs::read(programs.folder.join("ca.crt"))?)?;
+        // A connection belongs to the runtime of the test that opened it: none is kept for another one.
+        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().pool_max_idle_per_host(0).build()?;
+        let server = Self { address: format!("https://127.0.0.1:{}", programs.port), programs, token, client };
+        server.programs.start("etcd")?;
+        server.resume().await?;
+        Ok(server)
+    }
+
+    /// Kills it as a crash would; etcd stays.
+    pub(super) fn pause(&self) -> anyhow::Result<()> {
+        self.programs.stop("kube-apiserver")
+    }
+
+    /// Starts it on its port and its etcd, and waits until it is ready.
+    pub(super) async fn resume(&self) -> anyhow::Result<()> {
+        self.programs.start("kube-apiserver")?;
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            self.programs.ensure_running()?;
+            let answer = self.client.get(format!("{}/readyz", self.address)).bearer_auth(&self.token).send().await;
+            match answer {
+                Ok(answer) if answer.status() == StatusCode::OK => return Ok(()),
+                _ if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok(answer) => bail!("the API server is not ready: {}\n{}", answer.status(), self.programs.logs()),
+                Err(error) => bail!("the API server is not ready: {error:#}\n{}", self.programs.logs()),
+            }
+        }
+    }
+
+    /// Adds our kinds and waits until they are served.
+    pub async fn install_crds(&self) -> anyhow::Result<()> {
+        for crd in crd::all() {
+            self.establish(&serde_json::to_value(crd)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a kind and waits until it is served. `crd` is its definition.
+    pub async fn establish(&self, crd: &Value) -> anyhow::Result<()> {
+        let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let answer = self.create(definitions, crd.to_string()).await?;
+        let path = format!("{definitions}/{}", text(&answer["metadata"]["name"]));
+        let deadline = Instant::now() + ESTABLISHED_WITHIN;
+        loop {
+            let (_, answer) = self.send(Method::GET, &path, "application/json", String::new()).await?;
+            let conditions = answer["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let is = |kind: &str| conditions.iter().any(|condition| condition["type"] == kind && condition["status"] == "True");
+            ensure!(!is("NonStructuralSchema"), "the schema is not structural: {}", answer["status"]);
+            if is("Established") {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "{path} is not established: {}", answer["status"]);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (group, version) = (&crd["spec"]["group"], &crd["spec"]["versions"][0]["name"]);
+        let served = format!("/apis/{}/{}/{}", text(group), text(version), text(&crd["spec"]["names"]["plural"]));
+        while self.send(Method::GET, &served, "application/json", String::new()).await?.0 != StatusCode::OK {
+            ensure!(Instant::now() < deadline, "{served} is not served");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Creates an object from YAML or JSON in a collection, given by its path, and answers what became of it.
+    pub async fn create(&self, collection: &str, manifest: String) -> anyhow::Result<Value> {
+        let (status, answer) = self.send(Method::POST, collection, "application/yaml", manifest).await?;
+        ensure!(status == StatusCode::CREATED, "{collection} answers {status}: {}", answer["message"]);
+        Ok(answer)
+    }
+
+    /// Sends a request, and answers the status and the JSON of the body.
+    pub async fn send(&self, method: Method, path: &str, content_type: &str, body: String) -> anyhow::Result<(StatusCode, Value)> {
+        let request = self.client.request(method, format!("{}{path}", self.address)).bearer_auth(&self.token);
+        let answer = request.header("content-type", content_type).header("accept", "application/json").body(body).send().await?;
+        let (status, body) = (answer.status(), answer.bytes().await?);
+        Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()))))
+    }
+
+    /// A kubectl that speaks to this server.
+    pub fn kubectl(&self) -> Command {
+        let folder = &self.programs.folder;
+        let mut kubectl = Command::new(self.programs.built.join("kubectl"));
+        kubectl.arg("--cache-dir").arg(folder.join("kubectl")).env("KUBECONFIG", folder.join("admin.kubeconfig"));
+        kubectl
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

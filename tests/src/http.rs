@@ -1,0 +1,43 @@
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// An answer of the webhook listener.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: String,
+    pub body: serde_json::Value,
+}
+
+/// A port that nothing listens on now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Sends a request with a body to a port of this machine, and reads the answer.
+pub fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
+    let (status, headers, body) = exchange(port, method, path, headers, body)?;
+    Ok(Answer { status, headers, body: serde_json::from_str(&body).with_context(|| format!("no JSON: {body}"))? })
+}
+
+/// The same with an answer of any text: its status, its headers, and its body.
+pub(crate) fn exchange(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(u16, String, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    // A server that refuses a large body closes before all of it is sent.
+    let _ = stream.write_all(body);
+    let mut answer = vec![];
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("no answer, only: {answer:?}") };
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).with_context(|| format!("no status in: {head}"))?;
+    Ok((status, head.to_owned(), body.to_owned()))
+}
