@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use git_events_runner_core::{CommitId, Reason, RunRef, RunResult, TriggerId, crd};
+use git_events_runner_core::{CommitId, Reason, RunRef, RunRequest, RunResult, TriggerId, crd};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -26,12 +26,16 @@ const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// A source has changed, and starts the action.
-    ChangeFound { source: String, commit: CommitId },
-    /// A run is registered as a Job, and waits for its turn.
-    Registered { run: RunRef, source: String, commit: CommitId },
+    /// The first commit of a source is known, and starts nothing.
+    Baseline { source: String, commit: CommitId },
+    /// A source has fired, and a run is registered as a Job and waits for its turn.
+    Registered { run: RunRef, request: Box<RunRequest> },
     /// A Job has begun.
     Released(RunRef),
+    /// A Job has waited too long for its turn.
+    Expired(RunRef),
+    /// A Job was deleted before it began.
+    Deleted(RunRef),
     /// A source has fired, and has to wait: for what, in words.
     Held { source: String, why: String },
     /// A Job is over.
@@ -47,9 +51,11 @@ pub enum Happening {
 impl Happening {
     fn reason(&self) -> String {
         match self {
-            Self::ChangeFound { .. } => "ChangeFound".to_owned(),
+            Self::Baseline { .. } => "Baseline".to_owned(),
             Self::Registered { .. } => "RunRegistered".to_owned(),
             Self::Released(_) => "RunReleased".to_owned(),
+            Self::Expired(_) => "RunExpired".to_owned(),
+            Self::Deleted(_) => "RunDeleted".to_owned(),
             Self::Held { .. } => "RunHeld".to_owned(),
             Self::Finished { result, .. } => format!("Run{result:?}"),
             Self::RequestsDropped(_) => "RequestsDropped".to_owned(),
@@ -61,8 +67,8 @@ impl Happening {
     /// What was being done.
     fn action(&self) -> &'static str {
         match self {
-            Self::ChangeFound { .. } | Self::Held { .. } | Self::RequestsDropped(_) => "Evaluate",
-            Self::Registered { .. } | Self::Released(_) | Self::Finished { .. } => "Run",
+            Self::Baseline { .. } | Self::Held { .. } | Self::RequestsDropped(_) => "Evaluate",
+            Self::Registered { .. } | Self::Released(_) | Self::Expired(_) | Self::Deleted(_) | Self::Finished { .. } => "Run",
             Self::Failing { .. } | Self::Recovered(_) => "Check",
         }
     }
@@ -70,33 +76,45 @@ impl Happening {
     fn is_warning(&self) -> bool {
         match self {
             Self::Finished { result, .. } => *result != RunResult::Succeeded,
-            Self::RequestsDropped(_) | Self::Failing { .. } => true,
+            Self::Expired(_) | Self::Deleted(_) | Self::RequestsDropped(_) | Self::Failing { .. } => true,
             _ => false,
         }
     }
 
     fn run(&self) -> Option<&RunRef> {
         match self {
-            Self::Registered { run, .. } | Self::Released(run) | Self::Finished { run, .. } => Some(run),
+            Self::Registered { run, .. } | Self::Finished { run, .. } => Some(run),
+            Self::Released(run) | Self::Expired(run) | Self::Deleted(run) => Some(run),
             _ => None,
         }
     }
 
     fn note(&self) -> String {
         let mut note = match self {
-            Self::ChangeFound { source, commit } => format!("{source} is at {commit}"),
-            Self::Registered { run, source, commit } => format!("Job {run} is registered for {commit} of {source}"),
+            Self::Baseline { source, commit } => format!("{source} is at {commit}: changes count from there"),
+            Self::Registered { run, request } => registered(run, request),
             Self::Released(run) => format!("Job {run} has begun"),
             Self::Held { source, why } => format!("{source} has fired, and waits: {why}"),
-            Self::Finished { run, source, result: RunResult::Expired } => {
-                format!("Job {run} for {source} has waited too long for its turn")
+            Self::Expired(run) => {
+                format!("Job {run} has waited too long for its turn, and is given up: see jobWaitingTimeoutSeconds and maxRunningJobs")
             }
+            Self::Deleted(run) => format!("Job {run} was deleted before it began, and is made again"),
             Self::Finished { run, source, result } => format!("Job {run} for {source} is over: {result:?}"),
             Self::RequestsDropped(message) | Self::Failing { message, .. } | Self::Recovered(message) => message.clone(),
         };
         note.truncate(note.floor_char_boundary(MAX_NOTE));
         note
     }
+}
+
+fn registered(run: &RunRef, request: &RunRequest) -> String {
+    let RunRequest { key, commit, previous, .. } = request;
+    let was = match previous {
+        Some(previous) if previous == commit => ", as before".to_owned(),
+        Some(previous) => format!(", and was at {previous}"),
+        None => String::new(),
+    };
+    format!("{} of {} is at {commit}{was}: Job {run} is registered", key.reference, key.source.name)
 }
 
 /// Where happenings are told. Clones share it.

@@ -1,9 +1,10 @@
-//! The operator: every replica serves the utility port, and one of them leads.
+//! The operator: webhooks and the utility port on every replica, and controllers on the one that leads.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::{sync::watch, task::JoinSet};
+use git_events_runner_core::{KubeCatalog, KubeStore, Scope, git::GitClient, job::Jobs};
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::{
@@ -16,7 +17,24 @@ use crate::{
     runtime_config::Follower,
     stop,
     utility::{self, Pulse},
+    webhook,
 };
+
+mod actions;
+mod conditions;
+mod controller;
+mod firings;
+mod hooks;
+mod jobs;
+mod leading;
+mod sources;
+mod status;
+mod triggers;
+mod turns;
+
+use firings::Firings;
+use hooks::ClusterHooks;
+use leading::Leader;
 
 pub fn run(args: args::Run) -> anyhow::Result<ExitCode> {
     args.check()?;
@@ -34,8 +52,8 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         secrets_cache_time,
         config_map_name,
         leader_lease_name,
-        leader_lease_duration,
-        leader_lease_grace,
+        leader_lease_duration: duration,
+        leader_lease_grace: grace,
         metrics_prefix,
         watch_namespaces,
         log: _,
@@ -43,32 +61,46 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let mut stop = stop::signal()?;
     let (metrics, pulse, ready) = (Metrics::new(&metrics_prefix), Pulse::new(), watch::Sender::new(false));
     let utility = http::bind(&http::everywhere(utility_port), "the utility port", "--utility-port").await?;
-    let mut tasks = JoinSet::new();
-    let routes = utility::routes(pulse.clone(), ready.subscribe(), metrics.clone());
-    let serving = tokio::spawn(http::serve(utility, routes, stop.clone()));
+    let webhooks = http::bind(&http::everywhere(webhooks_port), "webhooks", "--webhooks-port").await?;
+    let utility_routes = utility::routes(pulse.clone(), ready.subscribe(), metrics.clone());
+    let utility = tokio::spawn(http::serve(utility, utility_routes, stop.clone()));
 
     // Every write ends before another may lead.
-    let client = client::connect(leader_lease_grace * 3 / 4).await?;
+    let client = client::connect(grace * 3 / 4).await?;
     let (namespace, identity) = (client::own_namespace(&client), client::own_identity());
-    let (events, publisher) = Events::new(client.clone(), identity.clone());
-    tasks.spawn(publisher.publish());
+    let scope = if watch_namespaces.is_empty() { Scope::All } else { Scope::Namespaces(watch_namespaces) };
     let follower = tokio::select! {
         follower = Follower::start(client.clone(), &namespace, &config_map_name, metrics.config_failures.clone()) => follower,
         () = stop::requested(&mut stop) => return Ok(ExitCode::SUCCESS),
     };
-    let config = follower.config();
-    ready.send_replace(true);
-    let lease = LeaseConfig { namespace, name: leader_lease_name, identity, duration: leader_lease_duration, grace: leader_lease_grace };
-    let led = tokio::select! {
-        led = leader::lead(client.clone(), lease, stop, Some, |_leadership| async {
-            let _leading = metrics.leading();
-            std::future::pending().await
-        }) => led,
-        followed = follower.follow() => followed,
-        never = pulse.beat() => match never {},
+    let (config, firings) = (follower.config(), Arc::<Firings>::default());
+    let (events, publisher) = Events::new(client.clone(), identity.clone());
+    let jobs = Jobs::new(client.clone(), scope.clone(), config.clone());
+    let (catalog, catalog_watches) = KubeCatalog::new(client.clone(), &scope, jobs, GitClient::default(), secrets_cache_time);
+    let (triggers, trigger_watches) = controller::objects(scope.apis(&client));
+    let hooks = Arc::new(ClusterHooks::new(triggers.clone(), catalog.secrets().clone(), config.clone()));
+    let hooks = webhook::routes(hooks, Arc::new(KubeStore::new(client.clone())));
+    let lease = LeaseConfig { namespace: namespace.clone(), name: leader_lease_name, identity, duration, grace };
+    let (parallelism, firings_too) = (u16::try_from(schedule_parallelism.get()).unwrap_or(u16::MAX), Arc::clone(&firings));
+    let leader = Leader { client: client.clone(), scope, namespace, parallelism, config, catalog, firings, events, metrics };
+
+    let get_ready = async {
+        triggers.are_known().await;
+        ready.send_replace(true);
+        std::future::pending::<()>().await;
     };
-    serving.await.context("the utility port panicked")?;
-    led?;
+    let work = async {
+        let lead = leader::lead(client, lease, stop.clone(), |now| firings_too.handled(now), |leadership| leader.lead(leadership));
+        let ((), led) = tokio::join!(http::serve(webhooks, hooks, stop.clone()), lead);
+        led
+    };
+    tokio::select! {
+        done = work => done?,
+        done = follower.follow() => done?,
+        never = pulse.beat() => match never {},
+        () = async { tokio::join!(get_ready, catalog_watches.run(), trigger_watches.run(), publisher.publish()); } => {}
+    }
+    utility.await.context("the utility port panicked")?;
     info!("ended");
     Ok(ExitCode::SUCCESS)
 }

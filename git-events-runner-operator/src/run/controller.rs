@@ -89,6 +89,14 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
             let _ = part.asked.send(object).await;
         }
     }
+
+    /// As [`reconcile`](Self::reconcile), if the controller can take it at once.
+    pub fn reconcile_if_not_busy(&self, namespace: Option<&str>, name: &str) {
+        let object = reference(namespace, name);
+        if let Some(part) = self.parts.iter().find(|part| part.store.get(&object).is_some()) {
+            let _ = part.asked.try_send(object);
+        }
+    }
 }
 
 fn reference<K: Resource<DynamicType = ()>>(namespace: Option<&str>, name: &str) -> ObjectRef<Guarded<K>> {

@@ -15,7 +15,8 @@ pub struct Firings(Mutex<Content>);
 #[derive(Default)]
 struct Content {
     are_all_known: bool,
-    unhandled: BTreeMap<TriggerId, Timestamp>,
+    /// None: nothing is left to evaluate.
+    unhandled: BTreeMap<TriggerId, Option<Timestamp>>,
 }
 
 impl Firings {
@@ -26,7 +27,7 @@ impl Firings {
 
     /// Says that a trigger is there, and up to when it was handled.
     pub fn add(&self, id: &TriggerId, handled: Timestamp) {
-        self.lock().unhandled.entry(id.clone()).or_insert(handled);
+        self.lock().unhandled.entry(id.clone()).or_insert(Some(handled));
     }
 
     /// Says that all triggers that there are were added.
@@ -36,10 +37,7 @@ impl Firings {
 
     /// Says that a trigger was evaluated, and when it is to be evaluated again.
     pub fn evaluated(&self, id: &TriggerId, next: Option<Timestamp>) {
-        match next {
-            Some(next) => self.lock().unhandled.insert(id.clone(), next),
-            None => self.lock().unhandled.remove(id),
-        };
+        self.lock().unhandled.insert(id.clone(), next);
     }
 
     /// Forgets triggers that are gone.
@@ -50,7 +48,7 @@ impl Firings {
     /// The latest instant up to which nothing is left to evaluate; None as long as that is not known.
     pub fn handled(&self, now: Timestamp) -> Option<Timestamp> {
         let content = self.lock();
-        let first = content.unhandled.values().min().map(|first| *first - SignedDuration::from_nanos(1));
+        let first = content.unhandled.values().flatten().min().map(|first| *first - SignedDuration::from_nanos(1));
         content.are_all_known.then(|| first.map_or(now, |first| first.min(now)))
     }
 
@@ -97,7 +95,9 @@ mod tests {
         assert!(handled(&firings, 15) < at(10));
         firings.evaluated(&id("a"), None);
         assert!(handled(&firings, 15) >= at(11) && handled(&firings, 15) < at(12));
-        firings.add(&id("b"), at(1));
+        for known in ["a", "b"] {
+            firings.add(&id(known), at(1));
+        }
         assert!(handled(&firings, 15) >= at(11), "what is known is not added again");
         firings.retain(|id| id.name != "b");
         assert_eq!(handled(&firings, 15), at(15));

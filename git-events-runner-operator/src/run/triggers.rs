@@ -15,20 +15,31 @@ use git_events_runner_core::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, NamespaceResourceScope, Resource, ResourceExt as _,
+    Api, Client, NamespaceResourceScope, Resource, ResourceExt as _,
     api::{PartialObjectMeta, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::{
     conditions::{Health, Level},
     controller::Guarded,
     firings::Firings,
+    hooks,
+    sources::Recheck,
     status,
     turns::Turns,
 };
+use crate::{
+    events::{self, Events, Happening},
+    metrics::Metrics,
+    webhook::NoProof,
+};
+
+/// How soon to look again for what a trigger names and what is not there.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long to wait after a write that failed and that nothing else depends on.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -38,6 +49,7 @@ const OLD_FINALIZERS: [&str; 2] = ["scheduletriggers.git-events-runner.rs", "web
 
 /// A kind of triggers.
 pub trait TriggerKind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
+    const KIND: &str;
     /// What it does, as far as it can be done.
     fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec>;
     fn status(&self) -> Option<&crd::TriggerStatus>;
@@ -46,6 +58,8 @@ pub trait TriggerKind: Resource<DynamicType = (), Scope = NamespaceResourceScope
 }
 
 impl TriggerKind for crd::ScheduleTrigger {
+    const KIND: &str = "ScheduleTrigger";
+
     fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec> {
         Ok(Arc::new(self.policy(self.id())?))
     }
@@ -60,6 +74,8 @@ impl TriggerKind for crd::ScheduleTrigger {
 }
 
 impl TriggerKind for crd::WebhookTrigger {
+    const KIND: &str = "WebhookTrigger";
+
     fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec> {
         Ok(Arc::new(self.policy(self.id())?))
     }
@@ -75,20 +91,22 @@ impl TriggerKind for crd::WebhookTrigger {
 
 /// What reconciling triggers takes.
 pub struct Triggers {
-    pub client: kube::Client,
+    pub client: Client,
     pub store: KubeStore,
     pub catalog: KubeCatalog,
     pub turns: Arc<Turns>,
     pub firings: Arc<Firings>,
+    pub config: watch::Receiver<Arc<crd::RuntimeConfig>>,
     pub events: Events,
     pub metrics: Metrics,
+    pub recheck: Recheck,
     /// Up to when earlier leaders have handled all firings.
     pub handled: Option<Timestamp>,
-    tracked: Mutex<BTreeMap<TriggerId, Arc<tokio::sync::Mutex<Tracked>>>>,
+    pub tracked: Mutex<BTreeMap<TriggerId, Arc<tokio::sync::Mutex<Tracked>>>>,
 }
 
 /// What is remembered of a trigger as long as this leader leads. Losing it loses no event.
-struct Tracked {
+pub struct Tracked {
     memory: Memory,
     /// The generation whose sources and action were looked up.
     looked_up: Option<i64>,
@@ -101,6 +119,8 @@ struct Tracked {
 #[derive(Default)]
 struct Problems {
     whole: Option<Problem>,
+    /// What is not there, by the source that it is about, or the trigger as a whole.
+    missing: BTreeMap<Option<String>, Problem>,
     sources: BTreeMap<String, Problem>,
     held: BTreeSet<String>,
     expired: bool,
@@ -224,15 +244,16 @@ impl Triggers {
             Err(EvaluateError::State(StateError::NotFound(_))) => None,
             Err(error) => {
                 let again = tracked.memory.failed(&error, now);
-                self.metrics.reconcile_failed(error.reason());
+                self.metrics.failed(K::KIND, error.reason());
                 match &error {
-                    EvaluateError::OutdatedPlan | EvaluateError::State(StateError::Conflict) => debug!(trigger = %id, "{error}"),
+                    EvaluateError::OutdatedPlan => debug!(trigger = %id, "{error}"),
+                    EvaluateError::State(StateError::Conflict) => drop(self.metrics.state_conflicts.inc()),
                     EvaluateError::State(_) => warn!(trigger = %id, "cannot be evaluated, next try at {again:.0}: {error}"),
                     EvaluateError::Action(failure) => {
                         let problem = Problem::of(failure);
                         if tracked.problems.whole.as_ref() != Some(&problem) {
                             warn!(trigger = %id, reason = %problem.reason, "cannot be evaluated, next try at {again:.0}: {error}");
-                            self.events.warn(object.meta_ref(), problem.reason, &problem.message).await;
+                            self.tell(id, Happening::Failing { reason: problem.reason, message: problem.message.clone() });
                         }
                         tracked.problems.whole = Some(problem);
                     }
@@ -253,34 +274,50 @@ impl Triggers {
             engine::request_by_hand(&**trigger, &self.store, text, now).await?;
         }
         let evaluation = engine::prepare(&**trigger, &self.store, &self.catalog, &mut tracked.memory, now).await?;
-        self.report(object, trigger, tracked, &evaluation).await;
-        self.look_up(trigger, tracked).await?;
+        self.report(trigger, tracked, &evaluation);
+        let look_up_again = self.look_up(object, trigger, tracked).await;
+        let next = [evaluation.next, look_up_again].into_iter().flatten().min();
         if !evaluation.to_settle {
-            return Ok(evaluation.next);
+            return Ok(next);
         }
         let action = self.catalog.action(trigger.id(), &trigger.plan().action).await?;
         let timeout = self.catalog.waiting_timeout(&trigger.plan().action);
         let settled = engine::settle(&**trigger, &self.store, &*action, &mut tracked.memory, timeout, Timestamp::now()).await?;
-        self.report_settled(object, trigger, tracked, &settled).await;
-        Ok([evaluation.next, settled.next].into_iter().flatten().min())
+        self.report_settled(trigger, tracked, &settled);
+        Ok([next, settled.next].into_iter().flatten().min())
     }
 }
 
 impl Triggers {
-    /// Finds out, once for each generation, whether what a trigger names is there, so that it is told before it is needed.
-    async fn look_up(&self, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked) -> Result<(), EvaluateError> {
+    /// Finds out whether what a trigger names is there, so that it is told before it is needed: once, and again while something is missing.
+    async fn look_up<K: TriggerKind>(&self, object: &K, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked) -> Option<Timestamp> {
         let (id, plan) = (trigger.id(), trigger.plan());
         if tracked.looked_up == Some(plan.generation) {
-            return Ok(());
+            return None;
         }
+        let mut missing = BTreeMap::new();
         for source in &plan.sources {
             if let Err(error) = self.catalog.source(id, source).await {
-                tracked.problems.sources.insert(source.name.clone(), Problem::of(&Failure::from(error)));
+                missing.insert(Some(source.name.clone()), Problem::of(&Failure::from(error)));
             }
         }
-        self.catalog.action(id, &plan.action).await?;
-        tracked.looked_up = Some(plan.generation);
-        Ok(())
+        if let Err(error) = self.catalog.action(id, &plan.action).await {
+            missing.insert(None, Problem::of(&Failure::from(error)));
+        }
+        if let Some(webhook) = object.webhook() {
+            let config = Arc::clone(&self.config.borrow());
+            if let Err(NoProof { reason, message }) = hooks::proof(webhook, &id.namespace, self.catalog.secrets(), &config).await {
+                missing.insert(None, Problem { reason, is_for_good: reason != Reason::SecretNotFound, message });
+            }
+        }
+        for problem in missing.values().filter(|problem| !tracked.problems.missing.values().any(|known| known == *problem)) {
+            self.tell(id, Happening::Failing { reason: problem.reason, message: problem.message.clone() });
+        }
+        // Nobody tells when a Secret comes; of everything else this is told.
+        let again = missing.values().any(|problem| !problem.is_for_good);
+        tracked.looked_up = (!again).then_some(plan.generation);
+        tracked.problems.missing = missing;
+        again.then(|| Timestamp::now() + LOOK_UP_AGAIN)
     }
 
     /// Has everything looked up again that a trigger names, because some of it has changed.
@@ -290,74 +327,82 @@ impl Triggers {
             tracked.lock().await.looked_up = None;
         }
     }
-}
 
-impl Triggers {
     /// Tells of what an evaluation did, and remembers what is wrong.
-    async fn report<K: TriggerKind>(&self, object: &K, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked, evaluation: &Evaluation) {
+    fn report(&self, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked, evaluation: &Evaluation) {
         let (id, plan, problems) = (trigger.id(), trigger.plan(), &mut tracked.problems);
         problems.sources.retain(|name, _| plan.source(name).is_some());
         for (source, outcome) in &evaluation.sources {
-            if !matches!(outcome, Outcome::Held) {
-                problems.held.remove(source);
-            }
+            self.metrics.checked(outcome);
+            let was_held = problems.held.remove(source);
             match outcome {
                 Outcome::Unchanged => debug!(trigger = %id, source, "nothing new"),
                 Outcome::Awaited => debug!(trigger = %id, source, "the commit that a request speaks of is not there yet"),
-                Outcome::Baseline(commit) => {
-                    self.events.tell(object, EventReason::Baseline, format!("{source} is at {commit}, which is where changes count from"), None).await;
+                Outcome::Baseline(commit) => self.tell(id, Happening::Baseline { source: source.clone(), commit: *commit }),
+                Outcome::Held => {
+                    problems.held.insert(source.clone());
+                    if !was_held {
+                        let why = "until an earlier run has ended, or a place is free among those that wait".to_owned();
+                        self.tell(id, Happening::Held { source: source.clone(), why });
+                    }
                 }
-                Outcome::Held if problems.held.insert(source.clone()) => {
-                    let note = format!("{source} has fired, and waits until an earlier run has ended");
-                    self.events.tell(object, EventReason::Held, note, None).await;
-                }
-                Outcome::Held => {}
                 Outcome::Started(run, request, _) | Outcome::Adopted(run, request) => {
-                    self.turns.wait(trigger);
-                    problems.expired = false;
-                    let was = request.previous.map(|previous| format!(", and was at {previous}")).unwrap_or_default();
-                    let note = format!("{} of {source} is at {}{was}: Job {run} is registered", request.key.reference, request.commit);
                     info!(trigger = %id, source, %run, commit = %request.commit, "registered");
-                    self.events.tell(object, EventReason::Registered, note, Some(run)).await;
+                    problems.expired = false;
+                    self.metrics.runs_registered.inc();
+                    self.turns.wait(trigger);
+                    self.tell(id, Happening::Registered { run: run.clone(), request: request.clone() });
                 }
-                Outcome::Failed(_) => {}
+                Outcome::Failed(failure) => warn!(trigger = %id, source, reason = %failure.reason(), "{failure}"),
             }
-            self.report_health_of_source(object, problems, source, outcome).await;
+            self.report_problem(id, plan, problems, source, outcome);
         }
     }
 
-    async fn report_health_of_source<K: TriggerKind>(&self, object: &K, problems: &mut Problems, source: &str, outcome: &Outcome) {
-        let Outcome::Failed(failure) = outcome else {
-            if problems.sources.remove(source).is_some() {
-                self.events.tell(object, EventReason::Recovered, format!("{source} can be looked at again"), None).await;
-            }
-            return;
+    /// Tells when a source begins to fail, or fails otherwise than before, and when it has recovered.
+    fn report_problem(&self, id: &TriggerId, plan: &Plan, problems: &mut Problems, source: &str, outcome: &Outcome) {
+        let before = problems.sources.remove(source);
+        let now = match outcome {
+            Outcome::Failed(failure) => Some(Problem::of(failure)),
+            // It was not looked at.
+            Outcome::Held => before.clone(),
+            _ => None,
         };
-        let problem = Problem::of(failure);
-        if problems.sources.get(source) != Some(&problem) {
-            warn!(trigger = %object.name_any(), source, reason = %problem.reason, "{failure}");
-            self.events.warn(object, problem.reason, format!("{source}: {failure}")).await;
-            problems.sources.insert(source.to_owned(), problem);
+        if before != now {
+            let happening = match &now {
+                Some(problem) => Happening::Failing { reason: problem.reason, message: format!("{source}: {}", problem.message) },
+                None => Happening::Recovered(format!("{source} can be looked at again")),
+            };
+            self.tell(id, happening);
+            if let Some(source) = plan.source(source) {
+                self.recheck.recheck(source);
+            }
         }
+        problems.sources.extend(now.map(|now| (source.to_owned(), now)));
     }
 
-    async fn report_settled<K: TriggerKind>(&self, object: &K, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked, settled: &Settled) {
+    fn report_settled(&self, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked, settled: &Settled) {
         let id = trigger.id();
         for run in &settled.expired {
-            tracked.problems.expired = true;
             warn!(trigger = %id, %run, "has waited too long for its turn, and is given up");
-            let note = format!("Job {run} has waited too long for its turn, and is given up: see jobWaitingTimeoutSeconds and maxRunningJobs");
-            self.events.tell(object, EventReason::Expired, note, Some(run)).await;
+            tracked.problems.expired = true;
+            self.metrics.finished(RunResult::Expired);
+            self.tell(id, Happening::Expired(run.clone()));
         }
         for run in &settled.deleted {
-            let note = format!("Job {run} was deleted before it began, and is made again");
-            self.events.tell(object, EventReason::Deleted, note, Some(run)).await;
+            warn!(trigger = %id, %run, "was deleted before it began, and is made again");
+            self.metrics.finished(RunResult::Deleted);
+            self.tell(id, Happening::Deleted(run.clone()));
         }
         if settled.waiting > 0 {
             self.turns.wait(trigger);
         } else {
             self.turns.none_waits(id);
         }
+    }
+
+    pub fn tell(&self, id: &TriggerId, happening: Happening) {
+        self.events.tell(events::trigger(id), happening);
     }
 
     async fn say<K: TriggerKind>(&self, meta: &ObjectMeta, health: &Health) -> Result<(), ()> {
@@ -383,12 +428,13 @@ impl Problems {
     /// How the trigger is: as its worst part is.
     fn health(&self, plan: &Plan) -> Health {
         let whole = self.whole.iter().map(|problem| problem.health(None));
+        let missing = self.missing.iter().map(|(source, problem)| problem.health(source.as_deref()));
         let sources = self.sources.iter().map(|(source, problem)| problem.health(Some(source)));
         let expired = self.expired.then(|| {
             let message = "the last run has waited too long for its turn, and was given up: see jobWaitingTimeoutSeconds and maxRunningJobs";
             Health::new(Level::Retrying, "Expired", message)
         });
-        let worst = whole.chain(sources).chain(expired).reduce(|worst, other| if other.level > worst.level { other } else { worst });
+        let worst = whole.chain(missing).chain(sources).chain(expired).reduce(|worst, other| if other.level > worst.level { other } else { worst });
         worst.unwrap_or_else(|| {
             if plan.suspend {
                 return Health::ready("Suspended", "it is suspended: nothing fires, and nothing is forgotten");

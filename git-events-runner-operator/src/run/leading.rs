@@ -1,0 +1,240 @@
+//! What the leader does: the controllers of all kinds, and the tasks beside them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt as _};
+use git_events_runner_core::{KubeCatalog, KubeStore, ObjectRef, RunRef, RunRequest, Scope, Trigger, TriggerId, crd, job::Jobs};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::{
+    actions::{self, ActionKind, Actions},
+    controller::{Objects, objects},
+    firings::Firings,
+    jobs::{self, Seen},
+    sources::{self, Recheck, SourceKind, Sources},
+    triggers::{self, TriggerKind, Triggers},
+    turns::Turns,
+};
+use crate::{
+    events::{Events, Happening},
+    leader::Leadership,
+    metrics::Metrics,
+};
+
+/// How often what is remembered of objects that are gone is forgotten.
+const FORGET: Duration = Duration::from_secs(60);
+
+/// How many objects that have changed at once are looked for among the triggers in one pass.
+const CHANGED: usize = 1024;
+
+/// What leading takes, and what outlives a leadership.
+pub struct Leader {
+    pub client: Client,
+    pub scope: Scope,
+    /// The operator's own.
+    pub namespace: String,
+    pub parallelism: u16,
+    pub config: watch::Receiver<Arc<crd::RuntimeConfig>>,
+    pub catalog: KubeCatalog,
+    pub firings: Arc<Firings>,
+    pub events: Events,
+    pub metrics: Metrics,
+}
+
+/// The triggers of both kinds.
+#[derive(Clone)]
+struct Known {
+    schedule: Objects<crd::ScheduleTrigger>,
+    webhook: Objects<crd::WebhookTrigger>,
+}
+
+impl Leader {
+    /// Leads until it is dropped. All that it has started ends with it.
+    pub async fn lead(&self, leadership: Leadership) -> anyhow::Result<()> {
+        let _leading = self.metrics.leading();
+        self.firings.clear();
+        let scope = &self.scope;
+        let (schedule, schedule_watches) = objects(scope.apis(&self.client));
+        let (webhook, webhook_watches) = objects(scope.apis(&self.client));
+        let (git_repos, git_repo_watches) = objects(scope.apis(&self.client));
+        let (cluster_git_repos, cluster_git_repo_watches) = objects(vec![Api::all(self.client.clone())]);
+        let (_, action_watches) = objects::<crd::Action>(scope.apis(&self.client));
+        let (_, cluster_action_watches) = objects::<crd::ClusterAction>(vec![Api::all(self.client.clone())]);
+        let known = Known { schedule, webhook };
+        let triggers = Arc::new(Triggers {
+            client: self.client.clone(),
+            store: KubeStore::new(self.client.clone()),
+            catalog: self.catalog.clone(),
+            turns: Arc::default(),
+            firings: Arc::clone(&self.firings),
+            config: self.config.clone(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+            recheck: Recheck { git_repos, cluster_git_repos },
+            handled: leadership.handled_until,
+            tracked: Mutex::default(),
+        });
+        let sources = Arc::new(Sources { client: self.client.clone(), catalog: self.catalog.clone(), failures: Default::default() });
+        let actions = Arc::new(Actions { client: self.client.clone(), catalog: self.catalog.clone(), namespace: self.namespace.clone() });
+        self.catalog.ready().await;
+        let n = self.parallelism;
+        tokio::join!(
+            schedule_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile),
+            webhook_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile),
+            git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile),
+            cluster_git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile),
+            action_watches.reconcile(n, Arc::clone(&actions), actions::relevant, actions::reconcile),
+            cluster_action_watches.reconcile(n, actions, actions::relevant, actions::reconcile),
+            self.follow_jobs(&known, &triggers),
+            self.give_turns(&known, &triggers),
+            follow_changes(self.catalog.changes(), &known, &triggers),
+            forget(&known, &triggers, &sources),
+        );
+        anyhow::bail!("a controller has ended, which must not be")
+    }
+
+    /// Tells of Jobs that end, and lets others begin.
+    async fn follow_jobs(&self, known: &Known, triggers: &Triggers) {
+        known.are_known().await;
+        let ours = Jobs::new(self.client.clone(), self.scope.clone(), self.config.clone());
+        let mut seen = std::pin::pin!(jobs::watch(&self.client, &self.scope));
+        while let Some(seen) = seen.next().await {
+            match seen {
+                Seen::Ended(job, (run, request), result) => {
+                    triggers.turns.one_has_ended();
+                    known.reconcile(&request.key.trigger).await;
+                    self.metrics.finished(result);
+                    let source = request.key.source.name.clone();
+                    triggers.tell(&request.key.trigger, Happening::Finished { run, source, result });
+                    if let Err(error) = ours.free_slot(&job).await {
+                        warn!(job = job.metadata.name, "{error}");
+                    }
+                }
+                Seen::Gone((_, request)) => {
+                    triggers.turns.one_has_ended();
+                    known.reconcile(&request.key.trigger).await;
+                }
+                Seen::Listed => {
+                    triggers.turns.one_has_ended();
+                    for id in known.running() {
+                        known.reconcile(&id).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets runs begin in the order of all triggers: of those, too, that an earlier leader has left waiting.
+    async fn give_turns(&self, known: &Known, triggers: &Triggers) {
+        known.are_known().await;
+        for trigger in known.waiting() {
+            triggers.turns.wait(&trigger);
+        }
+        for (id, handled) in known.all() {
+            self.firings.add(&id, handled.max(triggers.handled).unwrap_or_default());
+        }
+        self.firings.all_are_added();
+        let begun = async |run: RunRef, request: RunRequest| {
+            self.metrics.runs_released.inc();
+            triggers.tell(&request.key.trigger, Happening::Released(run));
+            known.reconcile(&request.key.trigger).await;
+        };
+        triggers.turns.give(&triggers.store, &triggers.catalog, begun).await;
+    }
+}
+
+impl Known {
+    async fn are_known(&self) {
+        tokio::join!(self.schedule.are_known(), self.webhook.are_known());
+    }
+
+    /// Has a trigger reconciled.
+    async fn reconcile(&self, id: &TriggerId) {
+        match id.kind.as_str() {
+            crd::ScheduleTrigger::KIND => self.schedule.reconcile(Some(&id.namespace), &id.name).await,
+            crd::WebhookTrigger::KIND => self.webhook.reconcile(Some(&id.namespace), &id.name).await,
+            _ => {}
+        }
+    }
+
+    /// Something of each trigger that can be read.
+    fn map<T>(&self, schedule: impl Fn(&crd::ScheduleTrigger) -> Option<T>, webhook: impl Fn(&crd::WebhookTrigger) -> Option<T>) -> Vec<T> {
+        let schedules = self.schedule.all();
+        let webhooks = self.webhook.all();
+        let schedules = schedules.iter().filter_map(|object| schedule(object.0.as_ref().ok()?));
+        schedules.chain(webhooks.iter().filter_map(|object| webhook(object.0.as_ref().ok()?))).collect()
+    }
+
+    /// The triggers of which runs wait.
+    fn waiting(&self) -> Vec<Arc<dyn Trigger>> {
+        fn of<K: TriggerKind>(trigger: &K) -> Option<Arc<dyn Trigger>> {
+            trigger.status().filter(|status| !status.waiting.is_empty())?;
+            trigger.policy().ok()
+        }
+        self.map(of, of)
+    }
+
+    /// The triggers of which runs may be unfinished.
+    fn running(&self) -> Vec<TriggerId> {
+        let is_running = |status: Option<&crd::TriggerStatus>| status.is_some_and(|status| status.running_state() == crd::State::Running);
+        self.map(|t| is_running(t.status.as_ref()).then(|| t.id()), |t| is_running(t.status.as_ref()).then(|| t.id()))
+    }
+
+    /// The triggers that name one of these.
+    fn naming(&self, objects: &BTreeSet<ObjectRef>) -> Vec<TriggerId> {
+        let names = |id: &TriggerId, spec: &crd::TriggerSpec| {
+            let kind = spec.sources.kind;
+            spec.sources.names.iter().any(|name| objects.contains(&kind.named(&id.namespace, name)))
+                || objects.contains(&spec.action.kind.named(&id.namespace, &spec.action.name))
+        };
+        self.map(
+            |t| Some(t.id()).filter(|id| names(id, &t.spec.common)),
+            |t| Some(t.id()).filter(|id| names(id, &t.spec.common)),
+        )
+    }
+
+    /// All triggers, and when each was made.
+    fn all(&self) -> BTreeMap<TriggerId, Option<Timestamp>> {
+        fn made(meta: &ObjectMeta) -> Option<Timestamp> {
+            meta.creation_timestamp.as_ref().map(|made| made.0)
+        }
+        self.map(|t| Some((t.id(), made(&t.metadata))), |t| Some((t.id(), made(&t.metadata)))).into_iter().collect()
+    }
+}
+
+/// Has triggers reconciled when something that they name has changed.
+async fn follow_changes(changes: impl Stream<Item = ObjectRef>, known: &Known, triggers: &Triggers) {
+    known.are_known().await;
+    let mut changes = std::pin::pin!(changes.ready_chunks(CHANGED));
+    while let Some(changed) = changes.next().await {
+        for id in known.naming(&changed.into_iter().collect()) {
+            triggers.look_up_again(&id).await;
+            known.reconcile(&id).await;
+        }
+    }
+}
+
+/// Forgets what is remembered of objects that are gone.
+async fn forget(known: &Known, triggers: &Triggers, sources: &Sources) {
+    let mut now_and_then = tokio::time::interval(FORGET);
+    known.are_known().await;
+    loop {
+        now_and_then.tick().await;
+        let all = known.all();
+        let number = |kind: &str| all.keys().filter(|id| id.kind == kind).count();
+        for kind in [crd::ScheduleTrigger::KIND, crd::WebhookTrigger::KIND] {
+            triggers.metrics.triggers(kind, number(kind));
+        }
+        triggers.retain(|id| all.contains_key(id));
+        let there = triggers.recheck.all();
+        sources.retain(|id| there.contains(id)).await;
+    }
+}
