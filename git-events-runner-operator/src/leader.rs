@@ -121,7 +121,7 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
         loop {
             tokio::select! {
                 Some(seen) = seen.next() => match seen {
-                    Ok(lease) => self.see(&mut rival, lease.as_ref()),
+                    Ok(lease) => rival.see(lease.as_ref(), &self.config),
                     // It is tried again, and what is not seen is read before the Lease is taken.
                     Err(error) => debug!("the Lease cannot be watched: {error}"),
                 },
@@ -137,21 +137,10 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
         }
     }
 
-    fn see(&self, rival: &mut Rival, lease: Option<&Lease>) {
-        // The holder of a Lease that somebody has deleted may go on until it is to be renewed.
-        let Some(lease) = lease else { return };
-        if lease.metadata.resource_version == rival.version {
-            return;
-        }
-        rival.version.clone_from(&lease.metadata.resource_version);
-        let is_other = holder(lease).is_some_and(|holder| *holder != self.config.identity);
-        rival.gone = Instant::now() + if is_other { duration(lease).unwrap_or(self.config.duration) } else { Duration::ZERO };
-    }
-
     /// Takes the Lease, if nobody has it.
     async fn claim(&self, rival: &mut Rival) -> anyhow::Result<Option<Held>> {
         let lease = self.read().await?;
-        self.see(rival, lease.as_ref());
+        rival.see(lease.as_ref(), &self.config);
         if Instant::now() < rival.gone {
             return Ok(None);
         }
@@ -244,6 +233,20 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
         if let Err(error) = released {
             warn!("the Lease {} cannot be released, and the next leader waits until it expires: {error:#}", self.config.name);
         }
+    }
+}
+
+impl Rival {
+    /// Takes notice of the Lease as it is.
+    fn see(&mut self, lease: Option<&Lease>, config: &LeaseConfig) {
+        // The holder of a Lease that somebody has deleted may go on until it is to be renewed.
+        let Some(lease) = lease else { return };
+        if lease.metadata.resource_version == self.version {
+            return;
+        }
+        self.version.clone_from(&lease.metadata.resource_version);
+        let is_free = holder(lease).is_none_or(|holder| *holder == config.identity);
+        self.gone = Instant::now() + if is_free { Duration::ZERO } else { duration(lease).unwrap_or(config.duration) };
     }
 }
 

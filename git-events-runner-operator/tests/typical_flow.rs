@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use git_events_runner_tests::{Auth, GitRepo, GitServer, Program, Options, free_port, send, wait_for};
+use git_events_runner_tests::{Auth, GitRepo, GitServer, Options, Program, free_port, send, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
 

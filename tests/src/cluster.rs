@@ -32,23 +32,29 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct Cluster {
     server: ApiServer,
+    controllers: Vec<&'static str>,
 }
 
 impl Cluster {
     /// Starts a cluster for one test alone, which may stop its API server, or fill it.
     pub async fn start(mode: Mode) -> anyhow::Result<Self> {
-        let mut programs = vec!["kube-controller-manager", "kube-scheduler"];
+        let mut controllers = vec!["kube-controller-manager", "kube-scheduler"];
         if mode == Mode::Kwok {
-            programs.push("kwok");
+            controllers.push("kwok");
         }
-        let server = ApiServer::start_for(&programs).await?;
+        let server = ApiServer::start_for(&controllers).await?;
         // Before the controllers: the one of garbage looks for new kinds only every 30 s.
         server.install_crds().await?;
         if mode == Mode::Kwok {
             server.create("/api/v1/nodes", include_str!("../cluster/node.yaml").to_owned()).await?;
         }
-        programs.into_iter().try_for_each(|program| server.programs.start(program))?;
-        Ok(Self { server })
+        let cluster = Self { server, controllers };
+        cluster.start_controllers()?;
+        Ok(cluster)
+    }
+
+    fn start_controllers(&self) -> anyhow::Result<()> {
+        self.controllers.iter().try_for_each(|program| self.server.programs.start(program))
     }
 
     /// The cluster of this mode that the tests of this process share, each in its own [`Namespace`]. The first one to ask starts it.
@@ -67,24 +73,27 @@ impl Cluster {
         client(&self.kubeconfig()).await
     }
 
-    /// The administrator's.
+    /// The path of the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.server.programs.folder.join("admin.kubeconfig")
     }
 
-    /// The administrator's.
+    /// A kubectl of the administrator's.
     pub fn kubectl(&self) -> Command {
         self.server.kubectl()
     }
 
-    /// Kills the API server as a crash would; all else goes on.
+    /// Kills the API server as a crash would, and with it the controllers, which can do nothing meanwhile: left alone, they would back off,
+    /// and come back a minute late.
     pub fn stop_api_server(&self) -> anyhow::Result<()> {
-        self.server.pause()
+        self.server.pause()?;
+        self.controllers.iter().try_for_each(|program| self.server.programs.stop(program))
     }
 
-    /// Brings the API server back, at the same address and with what it had, and waits until it is ready.
+    /// Brings the API server back, at the same address and with what it had, waits until it is ready, and brings the controllers back.
     pub async fn start_api_server(&self) -> anyhow::Result<()> {
-        self.server.resume().await
+        self.server.resume().await?;
+        self.start_controllers()
     }
 
     /// All writes that were answered so far, refused ones too, in the order of their answers.

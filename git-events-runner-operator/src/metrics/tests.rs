@@ -1,4 +1,4 @@
-use git_events_runner_core::{SourceError, engine::Failure};
+use git_events_runner_core::{Retry, SourceError, engine::Failure};
 
 use super::*;
 
@@ -6,7 +6,8 @@ use super::*;
 fn metrics_have_the_prefix_their_units_and_constants_as_labels() {
     let metrics = Metrics::new("runner");
     metrics.checked(&Outcome::Unchanged);
-    metrics.checked(&Outcome::Failed(Failure::Source(SourceError::AuthenticationFailed)));
+    let refused = SourceError::new(Reason::AuthenticationFailed, Retry::Backoff, "the token is refused");
+    metrics.checked(&Outcome::Failed(Failure::Source(refused)));
     metrics.evaluated(Duration::from_millis(7));
     metrics.clone().runs_registered.inc();
     metrics.finished(RunResult::Expired);

@@ -19,10 +19,14 @@ pub struct Write {
 
 /// All writes, in the order of their answers. The log has a line before the answer is complete: who has the answer finds the write.
 pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Write>> {
-    let log = fs::read_to_string(folder.join("audit.log")).context("the audit log cannot be read")?;
+    let log = fs::read_to_string(folder.join("audit.jsonl")).context("the audit log cannot be read")?;
     // The last line may be only half there.
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-    whole.lines().map(|line| write(line).with_context(|| format!("not a line of an audit log: {line}"))).filter_map(Result::transpose).collect()
+    whole
+        .lines()
+        .map(|line| write(line).with_context(|| format!("not a line of an audit log: {line}")))
+        .filter_map(Result::transpose)
+        .collect()
 }
 
 /// What a line tells of, unless it is a request that is about no resource.

@@ -8,12 +8,12 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use uuid::Uuid;
 
-/// Who has a token of their own: the user, and their group if it is not what their name grants.
-const USERS: [(&str, &str, &str); 4] = [
-    ("admin", "admin", "system:masters"),
-    ("kwok", "kwok", "system:masters"),
-    ("kube-controller-manager", "system:kube-controller-manager", ""),
-    ("kube-scheduler", "system:kube-scheduler", ""),
+/// Who has a token of their own: the name of their kubeconfig, and their user and group as the table of tokens has them.
+const USERS: [(&str, &str); 4] = [
+    ("admin", "admin,admin,system:masters"),
+    ("kwok", "kwok,kwok,system:masters"),
+    ("kube-controller-manager", "system:kube-controller-manager,kube-controller-manager"),
+    ("kube-scheduler", "system:kube-scheduler,kube-scheduler"),
 ];
 
 /// Writes the keys, certificates and tokens that the programs are started with, and a kubeconfig for each of them and for the
@@ -35,9 +35,9 @@ pub(super) fn write(folder: &Path, port: u16) -> anyhow::Result<String> {
 
     let tokens = USERS.map(|_| Uuid::new_v4().to_string());
     let mut table = String::new();
-    for ((program, user, group), token) in USERS.iter().zip(&tokens) {
-        writeln!(table, "{token},{user},{user},{group}")?;
-        kubeconfig(folder, port, program, token)?;
+    for ((name, user), token) in USERS.iter().zip(&tokens) {
+        writeln!(table, "{token},{user}")?;
+        kubeconfig(folder, port, name, token)?;
     }
     fs::write(folder.join("tokens.csv"), table)?;
     let [admin, ..] = tokens;

@@ -42,7 +42,7 @@ impl Cluster {
 
 impl Namespace<'_> {
     fn print(&self) {
-        let kinds = [("scheduletriggers,webhooktriggers", "yaml"), ("gitrepos,actions,jobs,pods,events", "wide")];
+        let kinds = [("scheduletriggers,webhooktriggers", "yaml"), ("gitrepos,actions,jobs,pods,leases,events", "wide")];
         for (kinds, format) in kinds {
             let mut kubectl = self.cluster.kubectl();
             let output = kubectl.args(["--request-timeout=10s", "--namespace", &self.name, "get", kinds, "--output", format]).output();

@@ -2,6 +2,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -26,7 +27,8 @@ impl Programs {
     pub(super) fn prepare(programs: &[&str]) -> anyhow::Result<Self> {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
         let built = build(&scripts, programs)?;
-        let folder = tempfile::Builder::new().prefix("cluster-").tempdir()?.keep();
+        // Not for others of the machine: the administrator's token is in it.
+        let folder = tempfile::Builder::new().prefix("cluster-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?.keep();
         let [port, etcd, peer] = free_ports()?;
         let up = Command::new(scripts.join("up"))
             .args([&built, &folder])
