@@ -22,7 +22,7 @@ impl Source for VersionFile {
             let message = format!("{} cannot be read: {error}", self.1.display());
             SourceError::new(Reason::Unreachable, Retry::Backoff, message).caused_by(error)
         })?;
-        Ok(Observation { commit: CommitId::digest_of(content), files: None })
+        Ok(Observation { commit: CommitId::digest_of(content), tag: None, files: None })
     }
 }
 

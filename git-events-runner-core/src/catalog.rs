@@ -9,6 +9,12 @@ use crate::{Action, Cause, Checkout, ObjectRef, Reason, Retry, Source, TriggerId
 #[cfg(feature = "manifests")]
 pub mod manifests;
 mod memory;
+#[cfg(any(feature = "kube", feature = "manifests"))]
+mod repository;
+#[cfg(any(feature = "kube", feature = "manifests"))]
+mod rules;
+#[cfg(any(feature = "kube", feature = "manifests"))]
+mod values;
 
 pub use memory::InMemoryCatalog;
 

@@ -142,8 +142,17 @@ impl Watch {
 pub struct Observation {
     /// The commit that the reference points at.
     pub commit: CommitId,
+    /// The id of an annotated tag's own object, by which a trigger's state may know the same commit.
+    pub tag: Option<CommitId>,
     /// The files that match the patterns of the [`Watch`]; None exactly when it has no patterns.
     pub files: Option<FilesDigest>,
+}
+
+impl Observation {
+    /// Whether the reference points at this commit, be it named by its own id or by that of an annotated tag.
+    pub fn is_at(&self, id: CommitId) -> bool {
+        self.commit == id || self.tag == Some(id)
+    }
 }
 
 /// A digest of the files that match the patterns of a [`Watch`]: of their paths, modes and contents.

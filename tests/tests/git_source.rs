@@ -93,6 +93,13 @@ async fn a_branch_a_tag_and_a_commit_are_observed() {
                 assert_eq!(observe(&source, tag(name)).await.unwrap(), first, "{name}");
             }
         }
+        for source in [&source, &self::source(repo.bare().to_str().unwrap())] {
+            for (name, annotated) in [("light", false), ("annotated", true), ("twice", true)] {
+                let object = repo.git(&["rev-parse", &format!("refs/tags/{name}")]).unwrap().parse().unwrap();
+                let seen = source.observe(&Watch::new(tag(name))).await.unwrap();
+                assert_eq!((seen.commit, seen.tag), (first, annotated.then_some(object)), "the tag's own object is known: {name}");
+            }
+        }
         assert_eq!(observe(&source, Reference::Commit(first)).await.unwrap(), first);
         repo.force("main", first).unwrap();
         assert_eq!(observe(&source, branch("main")).await.unwrap(), first, "after a force-push");

@@ -12,27 +12,21 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{
-    ResourceExt as _,
-    core::{Selector, SelectorExt as _},
-};
+use kube::{ResourceExt as _, core::SelectorExt as _};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    repository::Specified,
+    rules::{self, Override},
+    values::{self, Name, Values},
+};
 use crate::{
-    Action, ActionError, Catalog, CatalogError, Cause, Checkout, ObjectRef, Reason, Retry, Revision, RunRequest, Source, TriggerId, Watch,
-    crd,
+    Action, ActionError, Catalog, CatalogError, Cause, Checkout, ObjectRef, RunRequest, Source, TriggerId, crd,
     process::{Origin, Origins, ProcessAction, Runs},
-    source::git::{GitClient, GitSource, Repository},
+    source::git::{GitClient, GitSource, RepoUri, Repository},
 };
 
 mod command;
-mod repository;
-mod values;
-
-use values::Values;
-
-/// A Secret or a ConfigMap, by namespace and name.
-type Name = (String, String);
 
 /// What the manifests of a folder describe, ready for use: sources are Git repositories, actions are local processes. Clones share it.
 ///
@@ -62,8 +56,7 @@ struct SourceManifest {
 }
 
 struct ActionManifest {
-    job: crd::ActionJob,
-    source_override: Option<crd::SourceOverride>,
+    spec: crd::ActionSpec,
     allowed: Option<LabelSelector>,
 }
 
@@ -94,15 +87,15 @@ impl Content {
     /// Adds an action.
     pub fn add_action(&mut self, action: crd::Action) {
         let id = ObjectRef::namespaced("Action", &action.namespace().unwrap_or_default(), &action.name_any());
-        let crd::ActionSpec { action_job, source_override } = action.spec;
-        self.actions.insert(id, ActionManifest { job: action_job, source_override, allowed: None });
+        self.actions.insert(id, ActionManifest { spec: action.spec, allowed: None });
     }
 
     /// Adds an action.
     pub fn add_cluster_action(&mut self, action: crd::ClusterAction) {
         let id = ObjectRef::cluster("ClusterAction", &action.name_any());
         let crd::ClusterActionSpec { action_job, source_override, allowed_namespaces } = action.spec;
-        self.actions.insert(id, ActionManifest { job: action_job, source_override, allowed: allowed_namespaces });
+        let spec = crd::ActionSpec { action_job, source_override };
+        self.actions.insert(id, ActionManifest { spec, allowed: allowed_namespaces });
     }
 
     /// Adds a Secret.
@@ -147,13 +140,13 @@ impl Manifests {
 
     /// How long a run of an action may wait for its start.
     pub fn waiting_timeout(&self, action: &ObjectRef) -> Duration {
-        let own = self.content.actions.get(action).and_then(|action| action.job.job_waiting_timeout_seconds);
+        let own = self.content.actions.get(action).and_then(|action| action.spec.action_job.job_waiting_timeout_seconds);
         seconds(own.unwrap_or(self.content.config.action.job_waiting_timeout_seconds))
     }
 
     /// For how long a finished run of an action is kept.
     pub fn kept_for(&self, action: &ObjectRef) -> Duration {
-        let own = self.content.actions.get(action).and_then(|action| action.job.ttl_seconds_after_finished);
+        let own = self.content.actions.get(action).and_then(|action| action.spec.action_job.ttl_seconds_after_finished);
         seconds(own.unwrap_or(self.content.config.action.ttl_seconds_after_finished).into())
     }
 
@@ -172,54 +165,33 @@ impl Manifests {
     }
 
     fn repository(&self, namespace: &str, id: &ObjectRef) -> Result<Repository, CatalogError> {
-        let found = self.content.sources.get(id).filter(|_| is_reachable(id, namespace));
+        let found = self.content.sources.get(id).filter(|_| rules::is_reachable(id, namespace));
         let found = found.ok_or_else(|| CatalogError::NotFound(id.clone()))?;
         check_allowed(id, found.allowed.as_ref(), namespace)?;
-        self.git_repository(id, found, namespace)
+        let uri = RepoUri::parse_with_local(&found.spec.repo_uri, &found.folder);
+        Specified { id, spec: &found.spec, namespace }.repository(uri, &self.content.secrets)
     }
 
     fn action_manifest(&self, namespace: &str, id: &ObjectRef) -> Result<&ActionManifest, CatalogError> {
-        let found = self.content.actions.get(id).filter(|_| is_reachable(id, namespace));
+        let found = self.content.actions.get(id).filter(|_| rules::is_reachable(id, namespace));
         let found = found.ok_or_else(|| CatalogError::NotFound(id.clone()))?;
         check_allowed(id, found.allowed.as_ref(), namespace)?;
         Ok(found)
     }
-
-    /// What an action checks out instead of the source that fired, if it does.
-    async fn overridden(&self, namespace: &str, action: &ActionManifest) -> Result<Option<(ObjectRef, Revision)>, ActionError> {
-        let Some(crd::SourceOverride { kind, name, reference }) = &action.source_override else { return Ok(None) };
-        let id = kind.named(namespace, name);
-        let reference = reference.reference().map_err(|error| ActionError::Invalid(format!("sourceOverride: {error}")))?;
-        let unusable = |reason: Reason, retry: Retry, message: String| match retry {
-            Retry::Never => ActionError::Invalid(message),
-            _ => ActionError::Unavailable(format!("sourceOverride ({reason}): {message}").into()),
-        };
-        let source = self.git_source(namespace, &id).map_err(|error| unusable(error.reason(), error.retry(), error.to_string()))?;
-        let seen = source.observe(&Watch::new(reference.clone())).await;
-        let seen = seen.map_err(|error| unusable(error.reason(), error.retry(), error.to_string()))?;
-        Ok(Some((id, Revision { reference, commit: seen.commit })))
-    }
-}
-
-/// A namespaced object is there for its own namespace only.
-fn is_reachable(id: &ObjectRef, namespace: &str) -> bool {
-    id.namespace.as_deref().is_none_or(|own| own == namespace)
 }
 
 /// Namespaces have no labels but their name where there is no cluster.
 fn check_allowed(id: &ObjectRef, allowed: Option<&LabelSelector>, namespace: &str) -> Result<(), CatalogError> {
     let Some(allowed) = allowed else { return Ok(()) };
-    let invalid = |message: String| CatalogError::Invalid { object: id.clone(), message };
-    let selector: Selector = allowed.clone().try_into().map_err(|error| invalid(format!("allowedNamespaces: {error}")))?;
     let labels = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
-    if selector.matches(&labels) {
+    if rules::selector(id, allowed)?.matches(&labels) {
         return Ok(());
     }
     let message = format!(
         "its allowedNamespaces do not select the namespace {namespace}, which has the label kubernetes.io/metadata.name only \
          because there is no cluster"
     );
-    Err(invalid(message))
+    Err(CatalogError::Invalid { object: id.clone(), message })
 }
 
 fn seconds(number: i64) -> Duration {
@@ -238,15 +210,10 @@ impl Catalog for Manifests {
 
     async fn action(&self, of: &TriggerId, action: &ObjectRef) -> Result<Arc<dyn Action>, CatalogError> {
         let found = self.action_manifest(&of.namespace, action)?;
-        if let Some(crd::SourceOverride { kind, name, reference }) = &found.source_override {
-            let invalid = |message: String| CatalogError::Invalid { object: action.clone(), message: format!("sourceOverride: {message}") };
-            if action.namespace.is_none() && *kind == crd::SourceKind::GitRepo {
-                return Err(invalid("a ClusterAction can only check out a ClusterGitRepo".to_owned()));
-            }
-            reference.reference().map_err(|error| invalid(error.to_string()))?;
-            self.repository(&of.namespace, &kind.named(&of.namespace, name))?;
+        if let Some(Override { source, .. }) = Override::of(&of.namespace, action, &found.spec)? {
+            self.repository(&of.namespace, &source)?;
         }
-        let command = self.command_line(&of.namespace, action, &found.job)?;
+        let command = self.command_line(&of.namespace, action, &found.spec.action_job)?;
         Ok(Arc::new(ProcessAction::new(action.clone(), self.runs.clone(), command, Arc::new(self.clone()))))
     }
 }
@@ -258,11 +225,19 @@ impl Origins for Manifests {
         let invalid = |error: CatalogError| ActionError::Invalid(error.to_string());
         let action = self.action_manifest(namespace, &run.action).map_err(invalid)?;
         let source_uri = self.repository(namespace, &run.key.source).map_err(invalid)?.uri.to_string();
-        let overridden = self.overridden(namespace, action).await?;
+        let overridden = match Override::of(namespace, &run.action, &action.spec).map_err(invalid)? {
+            Some(over) => {
+                let source = self.git_source(namespace, &over.source);
+                Some(over.observe(source).await?)
+            }
+            None => None,
+        };
         let source = overridden.as_ref().map_or(&run.key.source, |(id, _)| id).clone();
-        let repository =
-            Repository { checkout_timeout: self.deadline(&action.job), ..self.repository(namespace, &source).map_err(invalid)? };
-        let checkout = CheckoutOf { source, repository, keep_git_folder: action.job.preserve_git_folder };
+        let repository = Repository {
+            checkout_timeout: self.deadline(&action.spec.action_job),
+            ..self.repository(namespace, &source).map_err(invalid)?
+        };
+        let checkout = CheckoutOf { source, repository, keep_git_folder: action.spec.action_job.preserve_git_folder };
         let checkout = serde_json::to_value(checkout).map_err(|error| ActionError::Unavailable(error.into()))?;
         Ok(Origin { checkout, source_uri, overridden })
     }

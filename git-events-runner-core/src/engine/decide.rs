@@ -81,7 +81,7 @@ pub fn is_too_late(held: &PendingRequest, due: &Due) -> bool {
 /// True when the files digest that is kept was made by other patterns than the new one.
 pub fn patterns_changed(state: &SourceState, seen: &Observation) -> bool {
     let patterns = |digest: &Option<FilesDigest>| digest.as_ref().map(|digest| digest.patterns.clone());
-    seen.files.is_some() && state.commit != Some(seen.commit) && patterns(&state.files) != patterns(&seen.files)
+    seen.files.is_some() && !state.commit.is_some_and(|last| seen.is_at(last)) && patterns(&state.files) != patterns(&seen.files)
 }
 
 /// Decides about one source. Pure.
@@ -101,7 +101,7 @@ pub fn decide(
     let changed = match (same_place, last) {
         (None, _) => plan.on_first_check == OnFirstCheck::Run,
         (Some(_), None) => true,
-        (Some(_), Some(last)) => last != seen.now.commit && files_changed(seen),
+        (Some(_), Some(last)) => !seen.now.is_at(last) && files_changed(seen),
     };
     let scheduled = RequestId::scheduled();
     let firing = causes.firing.map(|firing| (firing, &scheduled));
@@ -114,7 +114,7 @@ pub fn decide(
         return if same_place.is_none() {
             Decision::Baseline(Box::new(observed_state(state, sequence, plan, seen)))
         } else {
-            let awaited = |request: &PendingRequest| is_awaited(request.commit, request.received_at, seen.now.commit, now);
+            let awaited = |request: &PendingRequest| is_awaited(request.commit, request.received_at, &seen.now, now);
             let (awaited, served): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaited(request));
             Decision::Nothing { served: served.into_iter().map(|(id, _)| (*id).clone()).collect(), awaited: !awaited.is_empty() }
         };
@@ -159,6 +159,6 @@ fn files_changed(seen: &Seen) -> bool {
     }
 }
 
-fn is_awaited(hint: Option<CommitId>, received_at: Timestamp, tip: CommitId, now: Timestamp) -> bool {
-    hint.is_some_and(|hint| hint != tip) && now < received_at.saturating_add(VISIBLE_WITHIN.seconds()).unwrap_or(Timestamp::MAX)
+fn is_awaited(hint: Option<CommitId>, received_at: Timestamp, seen: &Observation, now: Timestamp) -> bool {
+    hint.is_some_and(|hint| !seen.is_at(hint)) && now < received_at.saturating_add(VISIBLE_WITHIN.seconds()).unwrap_or(Timestamp::MAX)
 }

@@ -25,6 +25,7 @@ pub use repository::{Credentials, Repository, Secret, Tls};
 pub use uri::{NotARepoUri, RepoUri};
 
 use http::Exchange;
+use refs::Found;
 use store::{Failure, Store, blocking};
 
 /// A Git repository.
@@ -53,7 +54,7 @@ impl GitSource {
         self
     }
 
-    async fn find(&self, name: &str) -> Result<Option<CommitId>, SourceError> {
+    async fn find(&self, name: &str) -> Result<Found, SourceError> {
         let limit = self.repository.timeout;
         if let Some(path) = self.repository.uri.local_path() {
             let (path, name) = (path.to_owned(), name.to_owned());
@@ -140,15 +141,14 @@ impl Source for GitSource {
             let message = format!("{}: `watchOn.files` is not available yet: watch the whole repository", self.id);
             return Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message));
         }
-        let commit = match &watch.reference {
-            Reference::Commit(commit) => Some(*commit),
-            named => match full_name(named)? {
-                Some(name) => self.find(&name).await?,
-                None => None,
-            },
+        let found = match (&watch.reference, full_name(&watch.reference)?) {
+            (Reference::Commit(commit), _) => Found { direct: Some(*commit), peeled: None },
+            (_, Some(name)) => self.find(&name).await?,
+            (_, None) => Found::default(),
         };
+        let commit = found.commit();
         let commit = commit.ok_or_else(|| SourceError::reference_not_found(&watch.reference, &self.repository.uri.to_string()))?;
-        Ok(Observation { commit, files: None })
+        Ok(Observation { commit, tag: found.tag(), files: None })
     }
 }
 

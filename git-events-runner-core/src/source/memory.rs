@@ -80,7 +80,7 @@ impl Source for InMemorySource {
         let commit = commit.ok_or_else(|| SourceError::reference_not_found(&watch.reference, &self.id.to_string()))?;
         let files = self.files_of(&commit)?;
         let digest = if watch.files.is_empty() { None } else { Some(digest(&watch.files, files)?) };
-        Ok(Observation { commit, files: digest })
+        Ok(Observation { commit, tag: None, files: digest })
     }
 }
 

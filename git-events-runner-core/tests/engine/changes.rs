@@ -1,5 +1,6 @@
 //! What a check finds, and what that starts.
 
+use async_trait::async_trait;
 use git_events_runner_core::{engine::Outcome, *};
 
 use super::fixture::*;
@@ -39,6 +40,48 @@ fn a_check_that_finds_nothing_new_writes_nothing() {
     f.release_waiting();
     assert!(is_unchanged(&f.fire(), "a"));
     assert_eq!(f.writes(), writes);
+}
+
+/// A tag that is always seen as this commit, by this object.
+struct AnnotatedTag {
+    id: ObjectRef,
+    commit: CommitId,
+    tag: CommitId,
+}
+
+#[async_trait]
+impl Source for AnnotatedTag {
+    fn id(&self) -> &ObjectRef {
+        &self.id
+    }
+
+    async fn observe(&self, watch: &Watch) -> Result<Observation, SourceError> {
+        let commit = if let Reference::Commit(commit) = watch.reference { commit } else { self.commit };
+        let digest = || FilesDigest { patterns: format!("{:?}", watch.files), files: Some(commit.to_string()) };
+        Ok(Observation { commit, tag: Some(self.tag), files: (!watch.files.is_empty()).then(digest) })
+    }
+}
+
+#[test]
+fn a_state_that_knows_an_annotated_tag_by_its_own_object_is_taken_over_without_a_run() {
+    let (commit, tag) = (CommitId::digest_of("commit"), CommitId::digest_of("tag"));
+    for files in [vec![], vec!["file".to_owned()]] {
+        let mut f = Fixture::new(|plan| plan.watch = Watch { reference: Reference::Tag("v1".into()), files });
+        f.catalog.add_source(AnnotatedTag { id: source("a"), commit, tag });
+        let taken_over = SourceState { commit: Some(tag), ..SourceState::new(f.plan.watch.reference.clone()) };
+        let change = Change { sources: [("a".to_owned(), taken_over)].into(), ..Change::default() };
+        let version = at_once(f.store.load(&f.id)).unwrap().version;
+        at_once(f.store.record(&f.id, &version, &change)).unwrap();
+        let writes = f.writes();
+        f.request_with("of-a-forge", &["a"], false, Some(tag));
+        assert!(is_unchanged(&f.fire(), "a"), "the tag that the request speaks of is what is seen");
+        assert_eq!((f.begun(), f.writes()), (vec![], writes + 2), "nothing is written but the request, and that it is served");
+
+        let moved = CommitId::digest_of("moved");
+        f.catalog.add_source(AnnotatedTag { id: source("a"), commit: moved, tag: CommitId::digest_of("moved tag") });
+        f.fire();
+        assert_eq!(f.begun(), [moved]);
+    }
 }
 
 #[test]

@@ -244,6 +244,6 @@ impl Source for Together {
 
     async fn observe(&self, _: &Watch) -> Result<Observation, SourceError> {
         self.1.wait().await;
-        Ok(Observation { commit: CommitId::digest_of("tip"), files: None })
+        Ok(Observation { commit: CommitId::digest_of("tip"), tag: None, files: None })
     }
 }

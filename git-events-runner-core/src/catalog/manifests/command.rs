@@ -2,8 +2,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
 
-use super::{Manifests, Name, seconds, values};
-use crate::{CatalogError, ObjectRef, crd, process::CommandLine};
+use super::{Manifests, seconds};
+use crate::{CatalogError, ObjectRef, catalog::values, crd, process::CommandLine};
 
 impl Manifests {
     /// How long a run of an action may take.
@@ -50,26 +50,11 @@ impl Manifests {
 
     fn value(&self, namespace: &str, variable: &EnvVar) -> Result<Option<String>, String> {
         let Some(from) = &variable.value_from else { return Ok(Some(variable.value.clone().unwrap_or_default())) };
-        if let Some(key) = &from.secret_key_ref {
-            return one_of(&self.content.secrets, "Secret", namespace, (&key.name, &key.key), key.optional);
-        }
-        if let Some(key) = &from.config_map_key_ref {
-            return one_of(&self.content.config_maps, "ConfigMap", namespace, (&key.name, &key.key), key.optional);
-        }
-        Err("only secretKeyRef and configMapKeyRef have a meaning without a cluster".to_owned())
+        let secret = from.secret_key_ref.as_ref().map(|key| (&self.content.secrets, "Secret", &key.name, &key.key, key.optional));
+        let map = from.config_map_key_ref.as_ref().map(|key| (&self.content.config_maps, "ConfigMap", &key.name, &key.key, key.optional));
+        let named = secret.or(map).ok_or("only secretKeyRef and configMapKeyRef have a meaning without a cluster")?;
+        let (among, kind, name, key, optional) = named;
+        let text = values::text_if_there(among, kind, namespace, (name, key), optional == Some(true))?;
+        Ok(text.map(str::to_owned))
     }
-}
-
-fn one_of(
-    among: &BTreeMap<Name, values::Values>,
-    kind: &str,
-    namespace: &str,
-    (name, key): (&str, &str),
-    optional: Option<bool>,
-) -> Result<Option<String>, String> {
-    let is_missing = values::find(among, kind, namespace, name).map_or(true, |values| !values.has(key));
-    if optional == Some(true) && is_missing {
-        return Ok(None);
-    }
-    values::text(among, kind, namespace, name, key).map(|text| Some(text.to_owned()))
 }

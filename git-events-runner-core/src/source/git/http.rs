@@ -53,8 +53,8 @@ impl<'a> Exchange<'a> {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
-    /// The commit that a ref points at, by the ref's full name.
-    pub(super) async fn find(&self, name: &str) -> Result<Option<CommitId>, SourceError> {
+    /// What a ref points at, by the ref's full name.
+    pub(super) async fn find(&self, name: &str) -> Result<Found, SourceError> {
         if let Some(known) = self.client.remembered(self.repository) {
             match self.list(&known, name).await {
                 // The server, or what it redirects to, may have changed: ask again from the beginning.
@@ -65,7 +65,7 @@ impl<'a> Exchange<'a> {
             }
         }
         let (known, advertisement) = self.discover(name).await?;
-        if known.capabilities.version2 { self.list(&known, name).await } else { Ok(advertisement.found.commit()) }
+        if known.capabilities.version2 { self.list(&known, name).await } else { Ok(advertisement.found) }
     }
 
     /// How the server talks, and, where it sends all its refs at once, the one of this name.
@@ -89,12 +89,12 @@ impl<'a> Exchange<'a> {
     }
 
     /// Asks a server of version 2 for one ref.
-    async fn list(&self, known: &Remembered, name: &str) -> Result<Option<CommitId>, SourceError> {
+    async fn list(&self, known: &Remembered, name: &str) -> Result<Found, SourceError> {
         let response = self.post(known, refs::request(name, &known.capabilities)).await?;
         self.enter("receiving the ref");
         let mut refs = Refs::new(name);
         self.read_refs(response, RESULT, |packet| refs.read(packet)).await?;
-        if refs.is_done() { Ok(refs.found.commit()) } else { Err(error::cut_off(self.repository)) }
+        if refs.is_done() { Ok(refs.found) } else { Err(error::cut_off(self.repository)) }
     }
 
     /// Reads an answer that has refs, packet by packet, up to the limit.

@@ -4,18 +4,28 @@ use std::path::{Path, PathBuf};
 
 use git2::ErrorCode;
 
+use super::refs::Found;
 use crate::{CommitId, Reason, Retry, SourceError};
 
-/// The commit that a ref points at, by the ref's full name.
-pub(super) fn find(path: &Path, name: &str) -> Result<Option<CommitId>, SourceError> {
-    let found = match open(path)?.find_reference(name).and_then(|reference| reference.peel_to_commit()) {
-        Ok(commit) => commit.id(),
-        Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(path, error)),
-    };
+/// What a ref points at, by the ref's full name.
+pub(super) fn find(path: &Path, name: &str) -> Result<Found, SourceError> {
+    let repository = open(path)?;
+    let found = repository.find_reference(name).and_then(|reference| {
+        let tag = reference.peel_to_tag().ok().map(|tag| tag.id());
+        Ok((reference.peel_to_commit()?.id(), tag))
+    });
+    match found {
+        Ok((commit, None)) => Ok(Found { direct: Some(id(commit)), peeled: None }),
+        Ok((commit, Some(tag))) => Ok(Found { direct: Some(id(tag)), peeled: Some(id(commit)) }),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(Found::default()),
+        Err(error) => Err(unreadable(path, error)),
+    }
+}
+
+fn id(oid: git2::Oid) -> CommitId {
     let mut id = [0; 20];
-    id.copy_from_slice(found.as_bytes());
-    Ok(Some(CommitId::from_bytes(id)))
+    id.copy_from_slice(oid.as_bytes());
+    CommitId::from_bytes(id)
 }
 
 /// The folder that holds its objects; for a linked work tree that of the main one.

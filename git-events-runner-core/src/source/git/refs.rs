@@ -22,6 +22,11 @@ impl Found {
     pub(super) fn commit(self) -> Option<CommitId> {
         self.peeled.or(self.direct)
     }
+
+    /// The object of an annotated tag.
+    pub(super) fn tag(self) -> Option<CommitId> {
+        self.peeled.and(self.direct)
+    }
 }
 
 /// Asks for one ref by its full name. A server may answer more: all that begin with it, or even all it has.
@@ -112,6 +117,9 @@ mod tests {
     fn an_annotated_tag_counts_as_the_commit_it_points_at() {
         let line = format!("{A} refs/tags/v1 symref-target:refs/tags/v0 peeled:{B}\n");
         assert_eq!(find("refs/tags/v1", &[&line]).unwrap().as_deref(), Some(B));
+        let [a, b] = [A, B].map(|id| Some(id.parse().unwrap()));
+        assert_eq!(Found { direct: a, peeled: b }.tag(), a, "its own object is known as well");
+        assert_eq!(Found { direct: a, peeled: None }.tag(), None);
     }
 
     #[test]

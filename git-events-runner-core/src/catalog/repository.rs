@@ -1,0 +1,124 @@
+//! What the specification of a GitRepo or ClusterGitRepo says: the same in a cluster and without one.
+
+use std::collections::BTreeMap;
+
+use super::values::{self, Name, Values};
+use crate::{
+    CatalogError, ObjectRef, crd,
+    source::git::{Credentials, NotARepoUri, RepoUri, Repository, Tls},
+};
+
+/// A repository as it is specified, for the triggers of a namespace.
+pub struct Specified<'a> {
+    pub id: &'a ObjectRef,
+    pub spec: &'a crd::Repository,
+    pub namespace: &'a str,
+}
+
+/// What a value of a Secret is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    CaCertificates,
+    Username,
+    Password,
+    Token,
+    PrivateKey,
+    Passphrase,
+    KnownHosts,
+    ProxyUsername,
+    ProxyPassword,
+}
+
+/// Where a value is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SecretKey {
+    pub purpose: Purpose,
+    pub secret: Name,
+    pub key: String,
+    /// The key may be absent.
+    pub optional: bool,
+}
+
+/// What is said of methods that cannot be used yet.
+const NO_SUCH_METHOD_YET: &str = "authConfig.type ssh and githubApp are not available yet: use basic or token";
+
+impl Specified<'_> {
+    /// Which values of Secrets it takes.
+    pub fn secret_keys(&self) -> Result<Vec<SecretKey>, CatalogError> {
+        let mut keys = vec![];
+        if let Some(ca) = self.spec.tls_config.as_ref().and_then(|tls| tls.ca_cert.as_ref()) {
+            keys.push(self.key(Purpose::CaCertificates, &ca.secret_ref, &ca.key, false)?);
+        }
+        if let Some(auth) = &self.spec.auth_config {
+            let names = auth.keys.clone().unwrap_or_default();
+            let of_method = match auth.auth_type {
+                crd::AuthType::Basic => {
+                    vec![(Purpose::Username, &names.username, false), (Purpose::Password, &names.password, false)]
+                }
+                crd::AuthType::Token => vec![(Purpose::Token, &names.token, false)],
+                crd::AuthType::Ssh => vec![
+                    (Purpose::PrivateKey, &names.private_key, false),
+                    (Purpose::Passphrase, &names.passphrase, true),
+                    (Purpose::KnownHosts, &names.known_hosts, true),
+                ],
+                crd::AuthType::GithubApp => return Err(self.invalid(NO_SUCH_METHOD_YET)),
+            };
+            for (purpose, key, optional) in of_method {
+                keys.push(self.key(purpose, &auth.secret_ref, key, optional)?);
+            }
+        }
+        if let Some(secret) = self.spec.proxy.as_ref().and_then(|proxy| proxy.secret_ref.as_ref()) {
+            keys.push(self.key(Purpose::ProxyUsername, secret, "username", false)?);
+            keys.push(self.key(Purpose::ProxyPassword, secret, "password", false)?);
+        }
+        Ok(keys)
+    }
+
+    /// A GitRepo's Secret is of its own namespace, a ClusterGitRepo's of the one it names, or else of the trigger's.
+    fn key(&self, purpose: Purpose, secret: &crd::NamespacedSecretRef, key: &str, optional: bool) -> Result<SecretKey, CatalogError> {
+        let of = self.id.namespace.as_deref().or(secret.namespace.as_deref()).unwrap_or(self.namespace);
+        if let Some(named) = secret.namespace.as_deref().filter(|named| *named != of) {
+            return Err(self.invalid(format!("secretRef.namespace is {named}: a GitRepo can use Secrets of its own namespace only")));
+        }
+        Ok(SecretKey { purpose, secret: (of.to_owned(), secret.name.clone()), key: key.to_owned(), optional })
+    }
+
+    /// The values that it takes, out of these Secrets.
+    pub fn values<'v>(&self, secrets: &'v BTreeMap<Name, Values>) -> Result<BTreeMap<Purpose, &'v str>, CatalogError> {
+        let mut found = BTreeMap::new();
+        for SecretKey { purpose, secret: (namespace, name), key, optional } in self.secret_keys()? {
+            let text = values::text_if_there(secrets, "Secret", &namespace, (&name, &key), optional);
+            let text = text.map_err(|message| CatalogError::SecretNotFound { object: self.id.clone(), message })?;
+            found.extend(text.map(|text| (purpose, text)));
+        }
+        Ok(found)
+    }
+
+    /// The repository, ready for checks. `uri` is what its `repoUri` was parsed to.
+    pub fn repository(&self, uri: Result<RepoUri, NotARepoUri>, secrets: &BTreeMap<Name, Values>) -> Result<Repository, CatalogError> {
+        let crd::Repository { repo_uri: _, tls_config, auth_config, ssh_config: _, timeout, proxy } = self.spec;
+        if proxy.is_some() {
+            return Err(self.invalid("proxy is not available yet"));
+        }
+        let uri = uri.map_err(|error| self.invalid(format!("repoUri: {error}")))?;
+        let timeout = timeout.get().map_err(|error| self.invalid(format!("timeout: {error}")))?;
+        if tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl) {
+            return Err(self.invalid("tlsConfig.noVerifySsl is not available yet: give the server's authority as tlsConfig.caCert"));
+        }
+        let values = self.values(secrets)?;
+        let value = |purpose| values.get(&purpose).copied();
+        let secret = |purpose| value(purpose).unwrap_or_default().into();
+        let credentials = match auth_config.as_ref().map(|auth| auth.auth_type) {
+            None => Credentials::None,
+            Some(crd::AuthType::Basic) => Credentials::Basic { username: secret(Purpose::Username), password: secret(Purpose::Password) },
+            Some(crd::AuthType::Token) => Credentials::Token { token: secret(Purpose::Token) },
+            Some(crd::AuthType::Ssh | crd::AuthType::GithubApp) => return Err(self.invalid(NO_SUCH_METHOD_YET)),
+        };
+        let tls = Tls { ca_certificates: value(Purpose::CaCertificates).map(str::to_owned) };
+        Ok(Repository { tls, credentials, timeout, ..Repository::new(uri) })
+    }
+
+    fn invalid(&self, message: impl Into<String>) -> CatalogError {
+        CatalogError::Invalid { object: self.id.clone(), message: message.into() }
+    }
+}
