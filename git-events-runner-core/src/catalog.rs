@@ -6,6 +6,8 @@ use async_trait::async_trait;
 
 use crate::{Action, Cause, Checkout, ObjectRef, Reason, Retry, Source, TriggerId};
 
+#[cfg(feature = "kube")]
+mod kube;
 #[cfg(feature = "manifests")]
 pub mod manifests;
 mod memory;
@@ -16,6 +18,8 @@ mod rules;
 #[cfg(any(feature = "kube", feature = "manifests"))]
 mod values;
 
+#[cfg(feature = "kube")]
+pub use self::kube::{CatalogStores, KubeCatalog, Stores};
 pub use memory::InMemoryCatalog;
 
 /// Finds what a trigger names, with its credentials, as far as the trigger may use it.

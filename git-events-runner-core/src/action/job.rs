@@ -99,7 +99,7 @@ impl Jobs {
         Api::namespaced(self.shared.client.clone(), namespace)
     }
 
-    fn config(&self) -> Arc<crd::RuntimeConfig> {
+    pub(crate) fn config(&self) -> Arc<crd::RuntimeConfig> {
         Arc::clone(&self.shared.config.borrow())
     }
 

@@ -118,7 +118,7 @@ impl Specified<'_> {
         Ok(Repository { tls, credentials, timeout, ..Repository::new(uri) })
     }
 
-    fn invalid(&self, message: impl Into<String>) -> CatalogError {
+    pub fn invalid(&self, message: impl Into<String>) -> CatalogError {
         CatalogError::Invalid { object: self.id.clone(), message: message.into() }
     }
 }

@@ -36,7 +36,9 @@ impl RuntimeConfig {
     /// The first field that is wrong.
     pub fn check(&self) -> Result<(), InvalidConfig> {
         let ActionConfig { workdir, containers: ContainersConfig { cloner, worker }, .. } = &self.action;
-        let is_path = |path: &str| path.len() > 1 && path.starts_with('/') && !path.contains([':', '\0']) && !path.split('/').any(|part| part == "..");
+        let is_path = |path: &str| {
+            path.len() > 1 && path.starts_with('/') && !path.contains([':', '\0']) && !path.split('/').any(|part| part == "..")
+        };
         let service_account = self.action.default_service_account.as_deref();
         let checks = [
             (is_header(&self.trigger.webhook.default_auth_header), "trigger.webhook.defaultAuthHeader", "must be the name of a header"),
@@ -52,7 +54,11 @@ impl RuntimeConfig {
             (is_label(&worker.name), "action.containers.worker.name", LABEL),
             (worker.name != cloner.name, "action.containers.worker.name", "must not be the cloner's"),
             (!worker.image.trim().is_empty(), "action.containers.worker.image", "must not be empty"),
-            (is_variable(&worker.variables_prefix), "action.containers.worker.variablesPrefix", "must be letters, digits and `_`, and begin with no digit"),
+            (
+                is_variable(&worker.variables_prefix),
+                "action.containers.worker.variablesPrefix",
+                "must be letters, digits and `_`, and begin with no digit",
+            ),
         ];
         let wrong = checks.into_iter().find(|(is_right, ..)| !is_right);
         wrong.map_or(Ok(()), |(_, path, message)| Err(InvalidConfig { path, message }))

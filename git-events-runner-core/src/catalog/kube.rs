@@ -1,0 +1,104 @@
+//! The catalog of a cluster: what the API server has told of sources and actions, with Secrets read when they are needed.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ::kube::Client;
+use async_trait::async_trait;
+
+use super::{
+    repository::Specified,
+    rules::Override,
+    values::{Name, Values},
+};
+use crate::{
+    Action, Catalog, CatalogError, Cause, Checkout, ObjectRef, Source, TriggerId,
+    job::{JobAction, Jobs},
+    source::git::{GitClient, GitSource, RepoUri},
+};
+
+mod origin;
+mod secrets;
+mod source;
+mod stores;
+mod watch;
+
+pub use stores::{CatalogStores, Stores};
+
+use secrets::Secrets;
+use source::KubeSource;
+
+/// What the API server has told of sources and actions, ready for use: sources are Git repositories, actions are Jobs. Clones share it.
+///
+/// It answers from what is watched, so it may be a moment behind. Secrets are not watched: each is read by its name when a source needs it,
+/// kept for a short time, and read again when a server refuses what was kept.
+///
+/// A trigger uses what is of its own namespace, and what belongs to no namespace as far as `allowedNamespaces` select the trigger's.
+#[derive(Clone)]
+pub struct KubeCatalog(Arc<Shared>);
+
+struct Shared {
+    stores: CatalogStores,
+    jobs: Jobs,
+    git: GitClient,
+    secrets: Secrets,
+}
+
+impl KubeCatalog {
+    /// A catalog of what somebody watches. `client` reads Secrets, and each is kept for `secrets_kept_for`.
+    ///
+    /// [`CatalogStores::watch`] watches for those who do not watch these kinds themselves.
+    pub fn new(client: Client, stores: CatalogStores, jobs: Jobs, git: GitClient, secrets_kept_for: Duration) -> Self {
+        Self(Arc::new(Shared { stores, jobs, git, secrets: Secrets::new(client, secrets_kept_for) }))
+    }
+
+    /// Waits until all that is watched has been seen once. Before that, what is there may be told as not found.
+    ///
+    /// # Errors
+    ///
+    /// Somebody has ended a watch before that.
+    pub async fn ready(&self) -> Result<(), Cause> {
+        self.0.stores.ready().await
+    }
+
+    /// How long a run of an action may wait for its start.
+    pub fn waiting_timeout(&self, action: &ObjectRef) -> Duration {
+        let own = self.0.stores.action(action).ok().and_then(|(spec, _)| spec.action_job.job_waiting_timeout_seconds);
+        let seconds = own.unwrap_or(self.0.jobs.config().action.job_waiting_timeout_seconds);
+        Duration::from_secs(seconds.try_into().unwrap_or_default())
+    }
+
+    /// A source as it is now, and the Secrets that it uses.
+    async fn git_source(&self, namespace: &str, id: &ObjectRef) -> Result<(GitSource, BTreeMap<Name, Values>), CatalogError> {
+        let spec = self.0.stores.usable_source(namespace, id)?;
+        let specified = Specified { id, spec: &spec, namespace };
+        let secrets = self.0.secrets.read(&specified).await?;
+        let repository = specified.repository(RepoUri::parse(&spec.repo_uri), &secrets)?;
+        Ok((GitSource::new(id.clone(), repository, self.0.git.clone()), secrets))
+    }
+
+    async fn kube_source(&self, namespace: &str, id: &ObjectRef) -> Result<KubeSource, CatalogError> {
+        let (source, secrets) = self.git_source(namespace, id).await?;
+        Ok(KubeSource { catalog: self.clone(), namespace: namespace.to_owned(), source, secrets })
+    }
+}
+
+#[async_trait]
+impl Catalog for KubeCatalog {
+    async fn source(&self, of: &TriggerId, source: &ObjectRef) -> Result<Arc<dyn Source>, CatalogError> {
+        Ok(Arc::new(self.kube_source(&of.namespace, source).await?))
+    }
+
+    async fn checkout(&self, of: &TriggerId, source: &ObjectRef) -> Result<Arc<dyn Checkout>, CatalogError> {
+        Ok(Arc::new(self.git_source(&of.namespace, source).await?.0))
+    }
+
+    async fn action(&self, of: &TriggerId, action: &ObjectRef) -> Result<Arc<dyn Action>, CatalogError> {
+        let spec = self.0.stores.usable_action(&of.namespace, action)?;
+        if let Some(Override { source, .. }) = Override::of(&of.namespace, action, &spec)? {
+            let spec = self.0.stores.usable_source(&of.namespace, &source)?;
+            Specified { id: &source, spec: &spec, namespace: &of.namespace }.secret_keys()?;
+        }
+        let (jobs, origins) = (self.0.jobs.clone(), Arc::new(self.clone()));
+        Ok(Arc::new(JobAction::new(action.clone(), &of.namespace, spec.action_job, jobs, origins)))
+    }
+}

@@ -1,0 +1,99 @@
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::KubeCatalog;
+use crate::{
+    ActionError, CatalogError, ObjectRef, Retry, RunRequest,
+    catalog::{
+        repository::{Purpose, SecretKey, Specified},
+        rules::Override,
+    },
+    crd,
+    job::{JobClone, JobCredentials, JobOrigin, JobOrigins, MountedSecret, files},
+    source::git::RepoUri,
+};
+
+#[async_trait]
+impl JobOrigins for KubeCatalog {
+    async fn origin(&self, run: &RunRequest) -> Result<JobOrigin, ActionError> {
+        let namespace = &run.key.trigger.namespace;
+        let clone_of = |id: &ObjectRef| {
+            let spec = self.0.stores.usable_source(namespace, id)?;
+            job_clone(&Specified { id, spec: &spec, namespace })
+        };
+        let fired = clone_of(&run.key.source).map_err(unusable)?;
+        let source_uri = fired.uri.clone();
+        let Some(over) = self.overridden(run)? else { return Ok(JobOrigin { source_uri, overridden: None, clone: fired }) };
+        let clone = clone_of(&over.source).map_err(unusable)?;
+        let source = self.kube_source(namespace, &over.source).await;
+        Ok(JobOrigin { source_uri, overridden: Some(over.observe(source).await?), clone })
+    }
+
+    async fn credentials(&self, run: &RunRequest) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
+        let namespace = &run.key.trigger.namespace;
+        let id = self.overridden(run)?.map_or_else(|| run.key.source.clone(), |over| over.source);
+        let spec = self.0.stores.usable_source(namespace, &id).map_err(unusable)?;
+        let specified = Specified { id: &id, spec: &spec, namespace };
+        let secrets = self.0.secrets.read(&specified).await.map_err(unusable)?;
+        let values = specified.values(&secrets).map_err(unusable)?;
+        Ok(values.into_iter().map(|(purpose, value)| (file(purpose).to_owned(), value.into())).collect())
+    }
+}
+
+impl KubeCatalog {
+    fn overridden(&self, run: &RunRequest) -> Result<Option<Override>, ActionError> {
+        let namespace = &run.key.trigger.namespace;
+        let action = self.0.stores.usable_action(namespace, &run.action).map_err(unusable)?;
+        Override::of(namespace, &run.action, &action).map_err(unusable)
+    }
+}
+
+fn unusable(error: CatalogError) -> ActionError {
+    match error.retry() {
+        Retry::Never => ActionError::Invalid(error.to_string()),
+        _ => ActionError::Unavailable(error.into()),
+    }
+}
+
+/// How a Job's cloner reaches a repository.
+fn job_clone(of: &Specified<'_>) -> Result<JobClone, CatalogError> {
+    let crd::Repository { repo_uri, tls_config, auth_config, ssh_config, timeout: _, proxy } = of.spec;
+    let uri = RepoUri::parse(repo_uri).map_err(|error| of.invalid(format!("repoUri: {error}")))?;
+    let keys = of.secret_keys()?;
+    let ca_certificates = keys.iter().any(|key| key.purpose == Purpose::CaCertificates);
+    let credentials = match of.id.namespace {
+        _ if keys.is_empty() => JobCredentials::None,
+        Some(_) => JobCredentials::Mounted(keys.into_iter().map(mounted).collect()),
+        // Its Secrets may be of other namespaces, from which a Pod cannot mount any.
+        None => JobCredentials::Own,
+    };
+    Ok(JobClone {
+        uri: uri.to_string(),
+        no_verify_ssl: tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl),
+        insecure_ignore_host_key: ssh_config.as_ref().is_some_and(|ssh| ssh.insecure_ignore_host_key),
+        auth: auth_config.as_ref().map(|auth| auth.auth_type),
+        ca_certificates,
+        proxy: proxy.as_ref().map(|proxy| proxy.url.clone()),
+        credentials,
+    })
+}
+
+/// One for each key: two files may have the same one.
+fn mounted(SecretKey { purpose, secret: (_, name), key, optional }: SecretKey) -> MountedSecret {
+    MountedSecret { name, files: BTreeMap::from([(key, file(purpose).to_owned())]), optional }
+}
+
+fn file(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::CaCertificates => files::CA_CERTIFICATES,
+        Purpose::Username => files::USERNAME,
+        Purpose::Password => files::PASSWORD,
+        Purpose::Token => files::TOKEN,
+        Purpose::PrivateKey => files::PRIVATE_KEY,
+        Purpose::Passphrase => files::PASSPHRASE,
+        Purpose::KnownHosts => files::KNOWN_HOSTS,
+        Purpose::ProxyUsername => files::PROXY_USERNAME,
+        Purpose::ProxyPassword => files::PROXY_PASSWORD,
+    }
+}

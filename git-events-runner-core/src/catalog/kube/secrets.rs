@@ -1,0 +1,159 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, Error};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    CatalogError,
+    catalog::{
+        repository::Specified,
+        values::{self, Name, Values},
+    },
+};
+
+/// How long one Secret may take to be read.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many bytes of Secrets are kept: some thousands of the usual size, or sixteen of the largest.
+const MAX_KEPT: usize = 16 << 20;
+
+/// Secrets of a cluster, read by their names and kept for a short time.
+pub struct Secrets {
+    client: Client,
+    recent: Mutex<Recent>,
+}
+
+impl Secrets {
+    pub fn new(client: Client, kept_for: Duration) -> Self {
+        Self { client, recent: Mutex::new(Recent { kept_for, entries: BTreeMap::new() }) }
+    }
+
+    /// The Secrets that a repository names.
+    pub async fn read(&self, of: &Specified<'_>) -> Result<BTreeMap<Name, Values>, CatalogError> {
+        let names: BTreeSet<_> = of.secret_keys()?.into_iter().map(|key| key.secret).collect();
+        let mut found = BTreeMap::new();
+        for name in names {
+            let kept = self.recent().get(&name, Instant::now());
+            let values = match kept {
+                Some(values) => values,
+                None => self.read_now(of, &name).await?,
+            };
+            found.insert(name, values);
+        }
+        Ok(found)
+    }
+
+    /// Has what was refused read again, if nobody else has done so in the meantime.
+    pub fn forget(&self, refused: &BTreeMap<Name, Values>) {
+        self.recent().entries.retain(|name, (_, values)| refused.get(name) != Some(values));
+    }
+
+    async fn read_now(&self, of: &Specified<'_>, name: &Name) -> Result<Values, CatalogError> {
+        let (namespace, secret) = name;
+        let not_found = |message: String| CatalogError::SecretNotFound { object: of.id.clone(), message };
+        let asked_at = Instant::now();
+        let answer = timeout(READ_WITHIN, Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(secret)).await;
+        let values = match answer {
+            Ok(Ok(Some(secret))) => Values::of_secret(secret),
+            Ok(Ok(None)) => return Err(not_found(values::missing("Secret", namespace, secret))),
+            Ok(Err(Error::Api(status))) if status.is_forbidden() => {
+                let message = format!(
+                    "the operator may not read the Secret {namespace}/{secret}: grant its ServiceAccount the verb get on secrets in {namespace}"
+                );
+                return Err(not_found(message));
+            }
+            Ok(Err(error)) => return Err(CatalogError::Unavailable(of.id.clone(), error.into())),
+            Err(_late) => {
+                let message = format!("the API server did not answer with the Secret {namespace}/{secret} within {READ_WITHIN:?}");
+                return Err(CatalogError::Unavailable(of.id.clone(), message.into()));
+            }
+        };
+        self.recent().keep(name.clone(), values.clone(), asked_at);
+        Ok(values)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was read a short time ago.
+struct Recent {
+    kept_for: Duration,
+    entries: BTreeMap<Name, (Instant, Values)>,
+}
+
+impl Recent {
+    fn get(&self, name: &Name, now: Instant) -> Option<Values> {
+        let (read_at, values) = self.entries.get(name)?;
+        (now.duration_since(*read_at) < self.kept_for).then(|| values.clone())
+    }
+
+    fn keep(&mut self, name: Name, values: Values, read_at: Instant) {
+        self.entries.retain(|_, (earlier, _)| read_at.duration_since(*earlier) < self.kept_for);
+        let kept: usize = self.entries.iter().map(|(name, (_, values))| size(name, values)).sum();
+        // All at once: each costs one request to read again.
+        if kept + size(&name, &values) > MAX_KEPT {
+            self.entries.clear();
+        }
+        self.entries.insert(name, (read_at, values));
+    }
+}
+
+fn size((namespace, name): &Name, values: &Values) -> usize {
+    // What is around them counts as well: small ones are many.
+    256 + namespace.len() + name.len() + values.size()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    fn name(number: usize) -> Name {
+        ("default".to_owned(), number.to_string())
+    }
+
+    fn values(size: usize) -> Values {
+        Values::of_secret(Secret { data: Some([("key".to_owned(), ByteString(vec![b'x'; size]))].into()), ..Secret::default() })
+    }
+
+    fn recent() -> (Recent, Instant) {
+        (Recent { kept_for: Duration::from_secs(60), entries: BTreeMap::new() }, Instant::now())
+    }
+
+    #[test]
+    fn a_secret_is_kept_for_the_time_that_is_set() {
+        let (mut recent, start) = recent();
+        recent.keep(name(1), values(1), start);
+        assert!(recent.get(&name(1), start + Duration::from_secs(59)).is_some());
+        assert!(recent.get(&name(1), start + Duration::from_secs(60)).is_none());
+        assert!(recent.get(&name(2), start).is_none());
+        recent.keep(name(2), values(1), start + Duration::from_secs(60));
+        assert_eq!(recent.entries.len(), 1, "what is too old takes no memory");
+    }
+
+    #[test]
+    fn with_no_time_set_nothing_is_kept() {
+        let (mut recent, start) = recent();
+        recent.kept_for = Duration::ZERO;
+        recent.keep(name(1), values(1), start);
+        assert!(recent.get(&name(1), start).is_none());
+    }
+
+    #[test]
+    fn no_more_bytes_are_kept_than_may_be() {
+        let (mut recent, start) = recent();
+        for number in 0..100 {
+            recent.keep(name(number), values(1 << 20), start);
+            let kept: usize = recent.entries.iter().map(|(name, (_, values))| size(name, values)).sum();
+            assert!(kept <= MAX_KEPT && recent.get(&name(number), start).is_some());
+        }
+    }
+}
