@@ -13,7 +13,7 @@
 //! impl StoreHarness for Harness {
 //!     fn store(&self) -> &dyn StateStore { &self.0 }
 //!     fn inbox(&self) -> &dyn Inbox { &self.0 }
-//!     async fn add(&self, id: &TriggerId, generation: i64) { self.0.add(id, generation) }
+//!     async fn add(&self, id: &TriggerId, generation: i64) -> TriggerId { self.0.add(id, generation); id.clone() }
 //!     async fn restart(&mut self) {}
 //! }
 //!

@@ -19,8 +19,8 @@ pub trait StoreHarness: Send + Sync {
     /// The inbox on the same content.
     fn inbox(&self) -> &dyn Inbox;
 
-    /// Makes a trigger known, or gives it another generation.
-    async fn add(&self, id: &TriggerId, generation: i64);
+    /// Makes a trigger known, or gives it a higher generation, and answers which it is: a store may have a namespace and uids of its own.
+    async fn add(&self, id: &TriggerId, generation: i64) -> TriggerId;
 
     /// Loses what is not durable, as a crash would, and opens the same content again.
     async fn restart(&mut self);
@@ -40,10 +40,9 @@ pub async fn state_store<H: StoreHarness, F: Future<Output = H> + Send>(new: imp
 }
 
 async fn what_is_not_known_is_not_found(harness: &impl StoreHarness) {
-    let known = trigger_id("known", "1");
-    harness.add(&known, 1).await;
+    let known = harness.add(&trigger_id("known", "1"), 1).await;
     let version = harness.store().load(&known).await.unwrap().version;
-    for id in [trigger_id("unknown", "1"), trigger_id("known", "2")] {
+    for id in [TriggerId { name: "unknown".to_owned(), ..known.clone() }, TriggerId { uid: "2".to_owned(), ..known.clone() }] {
         let loaded = harness.store().load(&id).await;
         assert!(matches!(loaded, Err(StateError::NotFound(_))), "load of {id:?}, which is not known: {loaded:?}");
         let recorded = harness.store().record(&id, &version, &change()).await;
@@ -55,8 +54,7 @@ async fn what_is_not_known_is_not_found(harness: &impl StoreHarness) {
 }
 
 async fn a_change_is_written_whole_and_outlives_a_crash(mut harness: impl StoreHarness) {
-    let id = trigger_id("app", "1");
-    harness.add(&id, 3).await;
+    let id = harness.add(&trigger_id("app", "1"), 3).await;
     let loaded = harness.store().load(&id).await.unwrap();
     assert_eq!(loaded.generation, 3, "load answers the generation");
     harness.store().record(&id, &loaded.version, &change()).await.unwrap();
@@ -80,8 +78,7 @@ async fn a_change_is_written_whole_and_outlives_a_crash(mut harness: impl StoreH
 }
 
 async fn a_change_on_an_old_version_is_refused_whole(harness: &impl StoreHarness) {
-    let id = trigger_id("app", "1");
-    harness.add(&id, 1).await;
+    let id = harness.add(&trigger_id("app", "1"), 1).await;
     let refused = async |after: &str, version| {
         let before = harness.store().load(&id).await.unwrap();
         let recorded = harness.store().record(&id, &version, &change_of("other", 7)).await;
@@ -103,8 +100,7 @@ async fn a_change_on_an_old_version_is_refused_whole(harness: &impl StoreHarness
 }
 
 async fn of_changes_at_once_one_is_written(harness: &impl StoreHarness) {
-    let id = trigger_id("app", "1");
-    harness.add(&id, 1).await;
+    let id = harness.add(&trigger_id("app", "1"), 1).await;
     for round in 0..5 {
         let version = harness.store().load(&id).await.unwrap().version;
         let changes: Vec<_> = (0..8).map(|n| change_of(&format!("source-{n}"), round + 1)).collect();
@@ -120,8 +116,7 @@ async fn of_changes_at_once_one_is_written(harness: &impl StoreHarness) {
 }
 
 async fn a_request_is_kept_and_outlives_a_crash(mut harness: impl StoreHarness) {
-    let id = trigger_id("app", "1");
-    harness.add(&id, 1).await;
+    let id = harness.add(&trigger_id("app", "1"), 1).await;
     let version = harness.store().load(&id).await.unwrap().version;
     harness.store().record(&id, &version, &change_of("a", 5)).await.unwrap();
     let before = state(&harness, &id).await;
@@ -138,8 +133,7 @@ async fn a_request_is_kept_and_outlives_a_crash(mut harness: impl StoreHarness) 
 }
 
 async fn requests_at_once_are_all_kept(harness: &impl StoreHarness) {
-    let id = trigger_id("app", "1");
-    harness.add(&id, 1).await;
+    let id = harness.add(&trigger_id("app", "1"), 1).await;
     let requests: Vec<_> = (0..20).map(|n| request(&format!("r{n}"), &["a"], true)).collect();
     let evaluator = async {
         for sequence in 1..=5 {
@@ -162,8 +156,7 @@ async fn requests_at_once_are_all_kept(harness: &impl StoreHarness) {
 }
 
 async fn requests_collapse_and_those_that_always_run_do_not(harness: &impl StoreHarness) {
-    let id = trigger_id("app", "1");
-    harness.add(&id, 1).await;
+    let id = harness.add(&trigger_id("app", "1"), 1).await;
     let mut expected = TriggerState::default();
     let requests = [
         request("1", &["a"], false),
@@ -182,8 +175,7 @@ async fn requests_collapse_and_those_that_always_run_do_not(harness: &impl Store
 }
 
 async fn no_more_is_pending_than_may_be(harness: &impl StoreHarness) {
-    let id = trigger_id("app", "1");
-    harness.add(&id, 1).await;
+    let id = harness.add(&trigger_id("app", "1"), 1).await;
     for n in 0..MAX_PENDING {
         harness.inbox().request(&id, &request(&n.to_string(), &[&format!("s{n}")], n > 0)).await.unwrap();
     }
@@ -203,10 +195,7 @@ async fn triggers_do_not_touch_each_other(harness: &impl StoreHarness) {
     let ids = ids.iter().zip(1..).map(|(name, uid)| trigger_id(name, &uid.to_string()));
     let elsewhere = TriggerId { namespace: "other".to_owned(), ..trigger_id("a", "6") };
     let other_kind = TriggerId { kind: "WebhookTrigger".to_owned(), ..trigger_id("a", "7") };
-    let ids: Vec<_> = ids.chain([elsewhere, other_kind]).collect();
-    for id in &ids {
-        harness.add(id, 1).await;
-    }
+    let ids = join_all(ids.chain([elsewhere, other_kind]).map(async |id| harness.add(&id, 1).await)).await;
     for (id, sequence) in ids.iter().zip(1..) {
         let version = harness.store().load(id).await.unwrap().version;
         harness.store().record(id, &version, &change_of("source", sequence)).await.unwrap();

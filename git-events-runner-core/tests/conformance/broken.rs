@@ -85,9 +85,10 @@ impl StoreHarness for BrokenStore {
         self
     }
 
-    async fn add(&self, id: &TriggerId, generation: i64) {
+    async fn add(&self, id: &TriggerId, generation: i64) -> TriggerId {
         self.known.lock().unwrap().push(id.clone());
         self.store.add(id, generation);
+        id.clone()
     }
 
     async fn restart(&mut self) {

@@ -16,8 +16,9 @@ impl StoreHarness for Store {
         &self.0
     }
 
-    async fn add(&self, id: &TriggerId, generation: i64) {
+    async fn add(&self, id: &TriggerId, generation: i64) -> TriggerId {
         self.0.add(id, generation);
+        id.clone()
     }
 
     async fn restart(&mut self) {}
@@ -46,8 +47,9 @@ impl StoreHarness for Files {
         self.store.as_ref().unwrap()
     }
 
-    async fn add(&self, id: &TriggerId, generation: i64) {
+    async fn add(&self, id: &TriggerId, generation: i64) -> TriggerId {
         self.store.as_ref().unwrap().add(id, generation, Timestamp::UNIX_EPOCH).await.unwrap();
+        id.clone()
     }
 
     async fn restart(&mut self) {
