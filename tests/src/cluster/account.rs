@@ -35,7 +35,7 @@ impl Cluster {
         self.grant(namespace, None, "Cluster", &everywhere, CLUSTER_RULES).await?;
         self.grant(namespace, Some(namespace), "", NAME, RULES).await?;
         let job = json!({ "verb": "create", "group": "batch", "resource": "jobs" });
-        let config_map = json!({ "verb": "get", "resource": "configmaps", "namespace": namespace, "name": "git-events-runner-config" });
+        let config_map = json!({ "verb": "watch", "resource": "configmaps", "namespace": namespace, "name": "git-events-runner-config" });
         self.wait_until_granted(namespace, &[job, config_map]).await?;
         Ok(kubeconfig)
     }
