@@ -3,8 +3,8 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use git_events_runner_core::{KubeCatalog, KubeStore, Scope, git::GitClient, job::Jobs};
-use tokio::sync::watch;
+use git_events_runner_core::{CatalogStores, KubeCatalog, KubeStore, Scope, git::GitClient, job::Jobs};
+use tokio::sync::{broadcast, watch};
 use tracing::info;
 
 use crate::{
@@ -35,6 +35,9 @@ mod turns;
 use firings::Firings;
 use hooks::ClusterHooks;
 use leading::Leader;
+
+/// How many changes of what triggers name may be untold to the leader's controllers. If there are more, all triggers are looked at again.
+const CHANGES: usize = 4096;
 
 pub fn run(args: args::Run) -> anyhow::Result<ExitCode> {
     args.check()?;
@@ -76,13 +79,17 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let (config, firings) = (follower.config(), Arc::<Firings>::default());
     let (events, publisher) = Events::new(client.clone(), identity.clone());
     let jobs = Jobs::new(client.clone(), scope.clone(), config.clone());
-    let (catalog, catalog_watches) = KubeCatalog::new(client.clone(), &scope, jobs, GitClient::default(), secrets_cache_time);
+    let changes = broadcast::Sender::new(CHANGES);
+    let tell = changes.clone();
+    // Nobody listens while this replica does not lead.
+    let (stores, catalog_watches) = CatalogStores::watch(&client, &scope, move |changed| drop(tell.send(changed)));
+    let catalog = KubeCatalog::new(client.clone(), stores, jobs, GitClient::default(), secrets_cache_time);
     let (triggers, trigger_watches) = controller::objects(scope.apis(&client));
-    let hooks = Arc::new(ClusterHooks::new(triggers.clone(), catalog.secrets().clone(), config.clone()));
+    let hooks = Arc::new(ClusterHooks::new(triggers.clone(), catalog.clone(), config.clone()));
     let hooks = webhook::routes(hooks, Arc::new(KubeStore::new(client.clone())));
     let lease = LeaseConfig { namespace: namespace.clone(), name: leader_lease_name, identity, duration, grace };
     let (parallelism, firings_too) = (u16::try_from(schedule_parallelism.get()).unwrap_or(u16::MAX), Arc::clone(&firings));
-    let leader = Leader { client: client.clone(), scope, namespace, parallelism, config, catalog, firings, events, metrics };
+    let leader = Leader { client: client.clone(), scope, namespace, parallelism, config, catalog, changes, firings, events, metrics };
 
     let get_ready = async {
         triggers.are_known().await;
@@ -98,7 +105,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         done = work => done?,
         done = follower.follow() => done?,
         never = pulse.beat() => match never {},
-        () = async { tokio::join!(get_ready, catalog_watches.run(), trigger_watches.run(), publisher.publish()); } => {}
+        () = async { tokio::join!(get_ready, catalog_watches, trigger_watches.run(), publisher.publish()); } => {}
     }
     utility.await.context("the utility port panicked")?;
     info!("ended");

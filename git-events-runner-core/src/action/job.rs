@@ -3,9 +3,10 @@
 //! A Job is created suspended and with a finalizer of ours, so that it neither begins nor vanishes before the state names it. One write
 //! takes both away: a Job has begun when the finalizer is off.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, Client, Error, ResourceExt as _,
@@ -15,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::{
-    Action, ActionError, ObjectRef, Registered, Released, RunPhase, RunRef, RunRequest, RunStatus, Scope, TriggerId, Withdrawn,
-    crash_point::written, crd,
+    Action, ActionError, CommitId, ConcurrencyPolicy, ObjectRef, Reference, Registered, Released, RunKey, RunPhase, RunRef, RunRequest,
+    RunStatus, Scope, TriggerId, Withdrawn, crash_point::written, crd,
 };
 
 mod build;
@@ -136,6 +137,42 @@ impl JobAction {
         Self { id, namespace: namespace.to_owned(), job, jobs, origins }
     }
 
+    /// Has the API server look at a Job of this action, without making it.
+    ///
+    /// # Errors
+    ///
+    /// [`ActionError::Invalid`] with what it thinks is wrong.
+    pub async fn try_out(&self) -> Result<(), ActionError> {
+        let trigger =
+            TriggerId { kind: "ScheduleTrigger".into(), namespace: self.namespace.clone(), name: "trial".into(), uid: "trial".into() };
+        let key = RunKey {
+            trigger,
+            source: ObjectRef::namespaced("GitRepo", &self.namespace, "trial"),
+            reference: Reference::Branch("main".into()),
+            sequence: 0,
+        };
+        let run = RunRequest {
+            key,
+            action: self.id.clone(),
+            commit: CommitId::from_bytes([0; 20]),
+            previous: None,
+            files: None,
+            instant: Timestamp::UNIX_EPOCH,
+            registered_at: Timestamp::UNIX_EPOCH,
+            firing: None,
+            requests: BTreeSet::new(),
+            owed_to: None,
+            concurrency: ConcurrencyPolicy::Allow,
+        };
+        self.create(&run, &JobOrigin::of_uri("https://git.example.com/trial"), true).await.map(drop).map_err(refused)
+    }
+
+    async fn create(&self, run: &RunRequest, origin: &JobOrigin, dry_run: bool) -> Result<Job, Error> {
+        let job = Blueprint { run, action: &self.job, config: &self.jobs.config().action, origin }.job();
+        let how = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run };
+        self.api().create(&how, &job).await
+    }
+
     fn api(&self) -> Api<Job> {
         self.jobs.api(&self.namespace)
     }
@@ -209,16 +246,13 @@ impl Action for JobAction {
 
     async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError> {
         let origin = self.origins.origin(run).await?;
-        let job = Blueprint { run, action: &self.job, config: &self.jobs.config().action, origin: &origin }.job();
-        let how = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self.api().create(&how, &job).await {
+        match self.create(run, &origin, false).await {
             Ok(job) => {
                 written("job-registered");
                 Ok(Registered::New(status::run_ref(&job)))
             }
             Err(Error::Api(answer)) if answer.is_already_exists() => self.existing(run).await,
-            Err(Error::Api(answer)) if [400, 422].contains(&answer.code) => Err(ActionError::Invalid(answer.message)),
-            Err(error) => Err(unavailable(error)),
+            Err(error) => Err(refused(error)),
         }
     }
 
@@ -306,6 +340,14 @@ fn is_written<T>(answer: Result<T, Error>) -> Result<bool, ActionError> {
         Ok(_) => Ok(true),
         Err(Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Ok(false),
         Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// Why a Job was not created.
+fn refused(error: Error) -> ActionError {
+    match error {
+        Error::Api(answer) if [400, 422].contains(&answer.code) => ActionError::Invalid(answer.message),
+        error => unavailable(error),
     }
 }
 

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use super::{
     repository::Specified,
     rules::Override,
-    values::{Name, Values},
+    values::{self, Name, Values},
 };
 use crate::{
-    Action, Catalog, CatalogError, Cause, Checkout, ObjectRef, Source, TriggerId,
+    Action, Catalog, CatalogError, Cause, Checkout, ObjectRef, Source, TriggerId, crd,
+    engine::Failure,
     job::{JobAction, Jobs},
     source::git::{GitClient, GitSource, RepoUri},
 };
@@ -67,10 +68,68 @@ impl KubeCatalog {
         Duration::from_secs(seconds.try_into().unwrap_or_default())
     }
 
+    /// A value of a Secret that a trigger names for its own use, without line ends after it.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::SecretNotFound`], and where it was looked for.
+    pub async fn secret_value(&self, of: &TriggerId, secret: &str, key: &str) -> Result<String, CatalogError> {
+        let object = ObjectRef::namespaced(&of.kind, &of.namespace, &of.name);
+        let name = (of.namespace.clone(), secret.to_owned());
+        let values = self.0.secrets.one(&object, &name).await?;
+        let secrets = BTreeMap::from([(name, values)]);
+        match values::text(&secrets, "Secret", &of.namespace, secret, key) {
+            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(message) => Err(CatalogError::SecretNotFound { object, message }),
+        }
+    }
+
+    /// A source for nobody in particular, to see whether it can be reached. None: that depends on the namespace of who asks, where its
+    /// Secret is.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Catalog::source`].
+    pub async fn source_for_all(&self, id: &ObjectRef) -> Result<Option<Arc<dyn Source>>, CatalogError> {
+        let (spec, _) = self.0.stores.source(id)?;
+        let depends = id.namespace.is_none() && spec.secrets().iter().any(|(_, secret)| secret.namespace.is_none());
+        if depends {
+            return Ok(None);
+        }
+        let namespace = id.namespace.as_deref().unwrap_or_default();
+        Ok(Some(Arc::new(self.specified(namespace, id, &spec).await?.0)))
+    }
+
+    /// Has the API server look at a Job of an action, as it would be made in a namespace, without making it.
+    ///
+    /// # Errors
+    ///
+    /// Why no Job can be made of it.
+    pub async fn try_action(&self, id: &ObjectRef, namespace: &str) -> Result<(), Failure> {
+        let (spec, _) = self.0.stores.action(id)?;
+        if let Some(Override { source, .. }) = Override::of(namespace, id, &spec)? {
+            self.0.stores.source(&source)?;
+        }
+        Ok(self.job_action(id, namespace, spec).try_out().await?)
+    }
+
+    fn job_action(&self, id: &ObjectRef, namespace: &str, spec: crd::ActionSpec) -> JobAction {
+        JobAction::new(id.clone(), namespace, spec.action_job, self.0.jobs.clone(), Arc::new(self.clone()))
+    }
+
     /// A source as it is now, and the Secrets that it uses.
     async fn git_source(&self, namespace: &str, id: &ObjectRef) -> Result<(GitSource, BTreeMap<Name, Values>), CatalogError> {
         let spec = self.0.stores.usable_source(namespace, id)?;
-        let specified = Specified { id, spec: &spec, namespace };
+        self.specified(namespace, id, &spec).await
+    }
+
+    async fn specified(
+        &self,
+        namespace: &str,
+        id: &ObjectRef,
+        spec: &crd::Repository,
+    ) -> Result<(GitSource, BTreeMap<Name, Values>), CatalogError> {
+        let specified = Specified { id, spec, namespace };
         let secrets = self.0.secrets.read(&specified).await?;
         let repository = specified.repository(RepoUri::parse(&spec.repo_uri), &secrets)?;
         Ok((GitSource::new(id.clone(), repository, self.0.git.clone()), secrets))
@@ -98,7 +157,6 @@ impl Catalog for KubeCatalog {
             let spec = self.0.stores.usable_source(&of.namespace, &source)?;
             Specified { id: &source, spec: &spec, namespace: &of.namespace }.secret_keys()?;
         }
-        let (jobs, origins) = (self.0.jobs.clone(), Arc::new(self.clone()));
-        Ok(Arc::new(JobAction::new(action.clone(), &of.namespace, spec.action_job, jobs, origins)))
+        Ok(Arc::new(self.job_action(action, &of.namespace, spec)))
     }
 }

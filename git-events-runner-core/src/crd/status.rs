@@ -169,18 +169,6 @@ impl TriggerStatus {
             self.checked_sources.insert(name.clone(), checked);
         }
         self.last_result = self.last_result_after(&before);
-        let is_running = !state.waiting.is_empty()
-            || state.sources.values().filter_map(|source| source.last_run.as_ref()).any(|last| !last.result.is_finished());
-        self.state = match self.state {
-            State::WrongConfig => State::WrongConfig,
-            State::Idle | State::Running => {
-                if is_running {
-                    State::Running
-                } else {
-                    State::Idle
-                }
-            }
-        };
         self.first_sequence = (state.first_sequence > 0).then(|| i64::try_from(state.first_sequence).unwrap_or(i64::MAX));
         self.pending.clone_from(&state.pending);
         self.waiting.clone_from(&state.waiting);
@@ -188,6 +176,16 @@ impl TriggerStatus {
             self.last_run = Some(last_run.to_string());
         }
         self.last_handled_request.clone_from(&state.last_handled_request);
+        if self.state != State::WrongConfig {
+            self.state = self.usable_state();
+        }
+    }
+
+    /// Running or idle: what `state` is, unless the specification cannot be used.
+    pub fn usable_state(&self) -> State {
+        let last_jobs = self.checked_sources.values().filter_map(|source| source.last_job.as_ref());
+        let is_unfinished = !self.waiting.is_empty() || last_jobs.into_iter().any(|last| !last.result.is_finished());
+        if is_unfinished { State::Running } else { State::Idle }
     }
 
     fn last_result_after(&self, before: &BTreeMap<String, CheckedSource>) -> Option<RunResult> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use git_events_runner_core::{CatalogError, Reason, Secrets, TriggerId, crd};
+use git_events_runner_core::{KubeCatalog, TriggerId, crd};
 use tokio::sync::watch;
 
 use super::controller::Objects;
@@ -11,20 +11,20 @@ use crate::webhook::{Hook, Hooks, NoProof, Proof};
 
 pub struct ClusterHooks {
     triggers: Objects<crd::WebhookTrigger>,
-    secrets: Secrets,
+    catalog: KubeCatalog,
     config: watch::Receiver<Arc<crd::RuntimeConfig>>,
 }
 
 impl ClusterHooks {
-    pub fn new(triggers: Objects<crd::WebhookTrigger>, secrets: Secrets, config: watch::Receiver<Arc<crd::RuntimeConfig>>) -> Self {
-        Self { triggers, secrets, config }
+    pub fn new(triggers: Objects<crd::WebhookTrigger>, catalog: KubeCatalog, config: watch::Receiver<Arc<crd::RuntimeConfig>>) -> Self {
+        Self { triggers, catalog, config }
     }
 }
 
 /// What requests to a trigger have to prove.
-pub async fn proof(webhook: &crd::Webhook, namespace: &str, secrets: &Secrets, config: &crd::RuntimeConfig) -> Result<Proof, NoProof> {
+pub async fn proof(webhook: &crd::Webhook, of: &TriggerId, catalog: &KubeCatalog, config: &crd::RuntimeConfig) -> Result<Proof, NoProof> {
     let secret = async |name: String, key: String| {
-        let value = secrets.text(namespace, &name, &key).await;
+        let value = catalog.secret_value(of, &name, &key).await;
         value.map_err(|error| NoProof::new(error.reason(), format!("webhook.authConfig: {error}")))
     };
     Proof::of(webhook, &config.trigger.webhook.default_auth_header, secret).await
@@ -38,7 +38,7 @@ impl Hooks for ClusterHooks {
         let trigger = found.0.as_ref().ok()?;
         let (id, plan) = (trigger.id(), trigger.plan().ok()?);
         let config = Arc::clone(&self.config.borrow());
-        let proof = proof(&trigger.spec.webhook, namespace, &self.secrets, &config).await;
+        let proof = proof(&trigger.spec.webhook, &id, &self.catalog, &config).await;
         Some(Arc::new(Hook::new(&id, &plan, &trigger.spec.webhook, proof)))
     }
 

@@ -6,22 +6,24 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
-use git_events_runner_core::{KubeCatalog, KubeStore, ObjectRef, RunRef, RunRequest, Scope, Trigger, TriggerId, crd, job::Jobs};
+use futures_util::StreamExt as _;
+use git_events_runner_core::{KubeCatalog, KubeStore, ObjectRef, Scope, Trigger, TriggerId, crd, job::Jobs};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
-use tokio::sync::watch;
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    watch,
+};
 use tracing::warn;
 
 use super::{
-    actions::{self, ActionKind, Actions},
+    actions::{self, Actions},
     controller::{Objects, objects},
     firings::Firings,
     jobs::{self, Seen},
-    sources::{self, Recheck, SourceKind, Sources},
+    sources::{self, Recheck, Sources},
     triggers::{self, TriggerKind, Triggers},
-    turns::Turns,
 };
 use crate::{
     events::{Events, Happening},
@@ -32,9 +34,6 @@ use crate::{
 /// How often what is remembered of objects that are gone is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 
-/// How many objects that have changed at once are looked for among the triggers in one pass.
-const CHANGED: usize = 1024;
-
 /// What leading takes, and what outlives a leadership.
 pub struct Leader {
     pub client: Client,
@@ -44,6 +43,8 @@ pub struct Leader {
     pub parallelism: u16,
     pub config: watch::Receiver<Arc<crd::RuntimeConfig>>,
     pub catalog: KubeCatalog,
+    /// Told what of the catalog has changed.
+    pub changes: broadcast::Sender<ObjectRef>,
     pub firings: Arc<Firings>,
     pub events: Events,
     pub metrics: Metrics,
@@ -84,7 +85,8 @@ impl Leader {
         });
         let sources = Arc::new(Sources { client: self.client.clone(), catalog: self.catalog.clone(), failures: Default::default() });
         let actions = Arc::new(Actions { client: self.client.clone(), catalog: self.catalog.clone(), namespace: self.namespace.clone() });
-        self.catalog.ready().await;
+        self.catalog.ready().await.map_err(anyhow::Error::from_boxed)?;
+        let changes = self.changes.subscribe();
         let n = self.parallelism;
         tokio::join!(
             schedule_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile),
@@ -95,7 +97,7 @@ impl Leader {
             cluster_action_watches.reconcile(n, actions, actions::relevant, actions::reconcile),
             self.follow_jobs(&known, &triggers),
             self.give_turns(&known, &triggers),
-            follow_changes(self.catalog.changes(), &known, &triggers),
+            follow_changes(changes, &known, &triggers),
             forget(&known, &triggers, &sources),
         );
         anyhow::bail!("a controller has ended, which must not be")
@@ -142,12 +144,13 @@ impl Leader {
             self.firings.add(&id, handled.max(triggers.handled).unwrap_or_default());
         }
         self.firings.all_are_added();
-        let begun = async |run: RunRef, request: RunRequest| {
-            self.metrics.runs_released.inc();
-            triggers.tell(&request.key.trigger, Happening::Released(run));
-            known.reconcile(&request.key.trigger).await;
-        };
-        triggers.turns.give(&triggers.store, &triggers.catalog, begun).await;
+        loop {
+            for (run, request) in triggers.turns.give(&triggers.store, &triggers.catalog).await {
+                self.metrics.runs_released.inc();
+                triggers.tell(&request.key.trigger, Happening::Released(run));
+                known.reconcile(&request.key.trigger).await;
+            }
+        }
     }
 }
 
@@ -184,7 +187,7 @@ impl Known {
 
     /// The triggers of which runs may be unfinished.
     fn running(&self) -> Vec<TriggerId> {
-        let is_running = |status: Option<&crd::TriggerStatus>| status.is_some_and(|status| status.running_state() == crd::State::Running);
+        let is_running = |status: Option<&crd::TriggerStatus>| status.is_some_and(|status| status.usable_state() == crd::State::Running);
         self.map(|t| is_running(t.status.as_ref()).then(|| t.id()), |t| is_running(t.status.as_ref()).then(|| t.id()))
     }
 
@@ -195,10 +198,7 @@ impl Known {
             spec.sources.names.iter().any(|name| objects.contains(&kind.named(&id.namespace, name)))
                 || objects.contains(&spec.action.kind.named(&id.namespace, &spec.action.name))
         };
-        self.map(
-            |t| Some(t.id()).filter(|id| names(id, &t.spec.common)),
-            |t| Some(t.id()).filter(|id| names(id, &t.spec.common)),
-        )
+        self.map(|t| Some(t.id()).filter(|id| names(id, &t.spec.common)), |t| Some(t.id()).filter(|id| names(id, &t.spec.common)))
     }
 
     /// All triggers, and when each was made.
@@ -211,11 +211,24 @@ impl Known {
 }
 
 /// Has triggers reconciled when something that they name has changed.
-async fn follow_changes(changes: impl Stream<Item = ObjectRef>, known: &Known, triggers: &Triggers) {
+async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: &Known, triggers: &Triggers) {
     known.are_known().await;
-    let mut changes = std::pin::pin!(changes.ready_chunks(CHANGED));
-    while let Some(changed) = changes.next().await {
-        for id in known.naming(&changed.into_iter().collect()) {
+    loop {
+        let mut changed = BTreeSet::new();
+        let all = match changes.recv().await {
+            Ok(first) => {
+                changed.insert(first);
+                // Those that came at once are looked for at once.
+                while let Ok(next) = changes.try_recv() {
+                    changed.insert(next);
+                }
+                false
+            }
+            Err(RecvError::Lagged(_)) => true,
+            Err(RecvError::Closed) => return,
+        };
+        let ids = if all { known.all().into_keys().collect() } else { known.naming(&changed) };
+        for id in ids {
             triggers.look_up_again(&id).await;
             known.reconcile(&id).await;
         }

@@ -1,6 +1,11 @@
 //! Reconciles GitRepos and ClusterGitRepos: says whether they can be reached.
 
-use std::{collections::{BTreeMap, BTreeSet}, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+    time::Duration,
+};
 
 use git_events_runner_core::{KubeCatalog, ObjectRef, Reason, Reference, Retry, Source, SourceError, Watch, crd};
 use jiff::Timestamp;
@@ -114,7 +119,9 @@ impl Sources {
         };
         match self.catalog.source_for_all(id).await {
             Err(error) => failed(error.reason(), error.retry(), error.to_string()),
-            Ok(None) => (Health::ready("Valid", "its Secret is that of each trigger's namespace: triggers say whether it can be reached"), None),
+            Ok(None) => {
+                (Health::ready("Valid", "its Secret is that of each trigger's namespace: triggers say whether it can be reached"), None)
+            }
             Ok(Some(source)) => match reach(&*source).await {
                 Ok(()) => (Health::ready("Reachable", "the repository can be reached"), None),
                 Err(error) => failed(error.reason(), error.retry(), error.to_string()),

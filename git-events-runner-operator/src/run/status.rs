@@ -1,6 +1,6 @@
 //! Writes how objects are into their status, when that is another than what it says.
 
-use git_events_runner_core::{FIELD_MANAGER, crd};
+use git_events_runner_core::{crd, job::FIELD_MANAGER};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{
@@ -20,7 +20,7 @@ pub async fn of_trigger<K: Resource<DynamicType = ()>>(client: &Client, meta: &O
     let mut said = said(&status, meta, health);
     let state = match health.level {
         Level::Stalled => crd::State::WrongConfig,
-        _ => serde_json::from_value::<crd::TriggerStatus>(status.clone()).map(|status| status.running_state()).unwrap_or_default(),
+        _ => serde_json::from_value::<crd::TriggerStatus>(status.clone()).map(|status| status.usable_state()).unwrap_or_default(),
     };
     said["state"] = json!(state);
     if K::kind(&()) == "WebhookTrigger" {
@@ -34,7 +34,12 @@ pub async fn of_trigger<K: Resource<DynamicType = ()>>(client: &Client, meta: &O
 }
 
 /// Says how a source or an action is. Nobody else writes its status.
-pub async fn of_other<K: Resource<DynamicType = ()>>(client: &Client, meta: &ObjectMeta, before: &[Condition], health: &Health) -> kube::Result<()> {
+pub async fn of_other<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    meta: &ObjectMeta,
+    before: &[Condition],
+    health: &Health,
+) -> kube::Result<()> {
     let name = meta.name.as_deref().unwrap_or_default();
     let status = said(&json!({ "conditions": before }), meta, health);
     // With the uid it is a conflict, and nothing new comes to be, when the object is gone.
@@ -49,7 +54,8 @@ pub async fn of_other<K: Resource<DynamicType = ()>>(client: &Client, meta: &Obj
 }
 
 fn said(status: &Value, meta: &ObjectMeta, health: &Health) -> Value {
-    let before: Vec<Condition> = status.get("conditions").and_then(|before| serde_json::from_value(before.clone()).ok()).unwrap_or_default();
+    let before: Vec<Condition> =
+        status.get("conditions").and_then(|before| serde_json::from_value(before.clone()).ok()).unwrap_or_default();
     let conditions = health.conditions(meta.generation, &before, Timestamp::now());
     json!({ "conditions": conditions, "observedGeneration": meta.generation })
 }

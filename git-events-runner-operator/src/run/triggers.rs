@@ -13,9 +13,9 @@ use git_events_runner_core::{
     engine::{self, EvaluateError, Evaluation, Failure, Memory, Outcome, Settled},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Api, Client, NamespaceResourceScope, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     api::{PartialObjectMeta, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
@@ -48,7 +48,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 const OLD_FINALIZERS: [&str; 2] = ["scheduletriggers.git-events-runner.rs", "webhooktriggers.git-events-runner.rs"];
 
 /// A kind of triggers.
-pub trait TriggerKind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
+pub trait TriggerKind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
     const KIND: &str;
     /// What it does, as far as it can be done.
     fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec>;
@@ -306,7 +308,7 @@ impl Triggers {
         }
         if let Some(webhook) = object.webhook() {
             let config = Arc::clone(&self.config.borrow());
-            if let Err(NoProof { reason, message }) = hooks::proof(webhook, &id.namespace, self.catalog.secrets(), &config).await {
+            if let Err(NoProof { reason, message }) = hooks::proof(webhook, id, &self.catalog, &config).await {
                 missing.insert(None, Problem { reason, is_for_good: reason != Reason::SecretNotFound, message });
             }
         }
@@ -431,10 +433,12 @@ impl Problems {
         let missing = self.missing.iter().map(|(source, problem)| problem.health(source.as_deref()));
         let sources = self.sources.iter().map(|(source, problem)| problem.health(Some(source)));
         let expired = self.expired.then(|| {
-            let message = "the last run has waited too long for its turn, and was given up: see jobWaitingTimeoutSeconds and maxRunningJobs";
+            let message =
+                "the last run has waited too long for its turn, and was given up: see jobWaitingTimeoutSeconds and maxRunningJobs";
             Health::new(Level::Retrying, "Expired", message)
         });
-        let worst = whole.chain(missing).chain(sources).chain(expired).reduce(|worst, other| if other.level > worst.level { other } else { worst });
+        let worst =
+            whole.chain(missing).chain(sources).chain(expired).reduce(|worst, other| if other.level > worst.level { other } else { worst });
         worst.unwrap_or_else(|| {
             if plan.suspend {
                 return Health::ready("Suspended", "it is suspended: nothing fires, and nothing is forgotten");

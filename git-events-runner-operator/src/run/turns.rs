@@ -42,23 +42,18 @@ impl Turns {
         self.waiting().retain(|id, _| is_there(id));
     }
 
-    /// Releases for as long as it is polled, and tells of each run that has begun.
-    pub async fn give(&self, store: &dyn StateStore, catalog: &dyn Catalog, begun: impl AsyncFn(RunRef, RunRequest)) {
-        let mut again = tokio::time::interval(AGAIN);
-        loop {
-            tokio::select! { () = self.changed.notified() => {}, _ = again.tick() => {} }
-            let waiting: Vec<_> = self.waiting().values().cloned().collect();
-            let triggers: Vec<_> = waiting.iter().map(|trigger| &**trigger).collect();
-            let releases = engine::release_waiting(&triggers, store, catalog).await;
-            for (run, request, released) in releases.runs {
-                if released != Released::Waiting {
-                    begun(run, request).await;
-                }
-            }
-            for (trigger, error) in releases.failed {
-                warn!(%trigger, reason = %error.reason(), "a run that waits cannot begin: {error}");
-            }
+    /// Waits until there may be room, or some time has passed, and answers which runs have begun then.
+    pub async fn give(&self, store: &dyn StateStore, catalog: &dyn Catalog) -> Vec<(RunRef, RunRequest)> {
+        // Both are reasons to look.
+        let _ = tokio::time::timeout(AGAIN, self.changed.notified()).await;
+        let waiting: Vec<_> = self.waiting().values().cloned().collect();
+        let triggers: Vec<_> = waiting.iter().map(|trigger| &**trigger).collect();
+        let releases = engine::release_waiting(&triggers, store, catalog).await;
+        for (trigger, error) in releases.failed {
+            warn!(%trigger, reason = %error.reason(), "a run that waits cannot begin: {error}");
         }
+        let begun = releases.runs.into_iter().filter(|(.., released)| *released != Released::Waiting);
+        begun.map(|(run, request, _)| (run, request)).collect()
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<TriggerId, Arc<dyn Trigger>>> {

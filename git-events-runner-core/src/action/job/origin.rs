@@ -33,8 +33,16 @@ pub struct JobOrigin {
     pub clone: JobClone,
 }
 
+impl JobOrigin {
+    /// The trigger's source, with no credentials.
+    pub fn of_uri(uri: &str) -> Self {
+        let clone = JobClone { uri: uri.to_owned(), ..JobClone::default() };
+        Self { source_uri: uri.to_owned(), overridden: None, clone }
+    }
+}
+
 /// How the cloner reaches a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobClone {
     /// The repository, without credentials.
     pub uri: String,

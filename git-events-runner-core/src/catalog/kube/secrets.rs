@@ -9,7 +9,7 @@ use kube::{Api, Client, Error};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    CatalogError,
+    CatalogError, ObjectRef,
     catalog::{
         repository::Specified,
         values::{self, Name, Values},
@@ -38,14 +38,19 @@ impl Secrets {
         let names: BTreeSet<_> = of.secret_keys()?.into_iter().map(|key| key.secret).collect();
         let mut found = BTreeMap::new();
         for name in names {
-            let kept = self.recent().get(&name, Instant::now());
-            let values = match kept {
-                Some(values) => values,
-                None => self.read_now(of, &name).await?,
-            };
+            let values = self.one(of.id, &name).await?;
             found.insert(name, values);
         }
         Ok(found)
+    }
+
+    /// A Secret that an object names.
+    pub async fn one(&self, of: &ObjectRef, name: &Name) -> Result<Values, CatalogError> {
+        let kept = self.recent().get(name, Instant::now());
+        match kept {
+            Some(values) => Ok(values),
+            None => self.read_now(of, name).await,
+        }
     }
 
     /// Has what was refused read again, if nobody else has done so in the meantime.
@@ -53,9 +58,9 @@ impl Secrets {
         self.recent().entries.retain(|name, (_, values)| refused.get(name) != Some(values));
     }
 
-    async fn read_now(&self, of: &Specified<'_>, name: &Name) -> Result<Values, CatalogError> {
+    async fn read_now(&self, of: &ObjectRef, name: &Name) -> Result<Values, CatalogError> {
         let (namespace, secret) = name;
-        let not_found = |message: String| CatalogError::SecretNotFound { object: of.id.clone(), message };
+        let not_found = |message: String| CatalogError::SecretNotFound { object: of.clone(), message };
         let asked_at = Instant::now();
         let answer = timeout(READ_WITHIN, Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(secret)).await;
         let values = match answer {
@@ -67,10 +72,10 @@ impl Secrets {
                 );
                 return Err(not_found(message));
             }
-            Ok(Err(error)) => return Err(CatalogError::Unavailable(of.id.clone(), error.into())),
+            Ok(Err(error)) => return Err(CatalogError::Unavailable(of.clone(), error.into())),
             Err(_late) => {
                 let message = format!("the API server did not answer with the Secret {namespace}/{secret} within {READ_WITHIN:?}");
-                return Err(CatalogError::Unavailable(of.id.clone(), message.into()));
+                return Err(CatalogError::Unavailable(of.clone(), message.into()));
             }
         };
         self.recent().keep(name.clone(), values.clone(), asked_at);

@@ -49,16 +49,24 @@ impl CatalogStores {
 
     /// A source, for the triggers of a namespace.
     pub(super) fn usable_source(&self, namespace: &str, id: &ObjectRef) -> Result<crd::Repository, CatalogError> {
-        let (spec, allowed) = match id.kind.as_str() {
-            "GitRepo" if is_reachable(id, namespace) => (spec(&self.git_repos, id)?.repository, None),
-            "ClusterGitRepo" => {
-                let crd::ClusterGitRepoSpec { repository, allowed_namespaces } = spec(&self.cluster_git_repos, id)?;
-                (repository, allowed_namespaces)
-            }
-            _ => return Err(CatalogError::NotFound(id.clone())),
-        };
+        if !is_reachable(id, namespace) {
+            return Err(CatalogError::NotFound(id.clone()));
+        }
+        let (spec, allowed) = self.source(id)?;
         self.check_allowed(id, allowed.as_ref(), namespace)?;
         Ok(spec)
+    }
+
+    /// A source, and which namespaces may use it.
+    pub(super) fn source(&self, id: &ObjectRef) -> Result<(crd::Repository, Option<LabelSelector>), CatalogError> {
+        match id.kind.as_str() {
+            "GitRepo" => Ok((spec(&self.git_repos, id)?.repository, None)),
+            "ClusterGitRepo" => {
+                let crd::ClusterGitRepoSpec { repository, allowed_namespaces } = spec(&self.cluster_git_repos, id)?;
+                Ok((repository, allowed_namespaces))
+            }
+            _ => Err(CatalogError::NotFound(id.clone())),
+        }
     }
 
     /// An action, for the triggers of a namespace.
