@@ -75,9 +75,15 @@ impl KubeStore {
         let is_replacing = before.pending.keys().any(|id| !after.pending.contains_key(id));
         let version = stored.metadata.resource_version.filter(|_| is_replacing);
         let metadata = version.map_or(json!({}), |version| json!({ "resourceVersion": version }));
-        self.patch(id, &json!({ "metadata": metadata, "status": { "pending": pending } })).await?;
-        written("request-recorded");
-        Ok(Accepted::Recorded)
+        match self.patch(id, &json!({ "metadata": metadata, "status": { "pending": pending } })).await {
+            Ok(()) => {
+                written("request-recorded");
+                Ok(Accepted::Recorded)
+            }
+            // There was room, and somebody else was faster: another look tells whether there is still some.
+            Err(StateError::Full(_)) => Err(StateError::Conflict),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -132,8 +138,8 @@ fn unavailable(cause: impl Into<Cause>) -> StateError {
 fn failed(id: &TriggerId, error: Error) -> StateError {
     match &error {
         Error::Api(status) if status.is_not_found() => StateError::NotFound(id.clone()),
-        // Too much is pending only because somebody else was faster: another look tells whether there is room.
-        Error::Api(status) if status.is_conflict() || is_too_much(status) => StateError::Conflict,
+        Error::Api(status) if status.is_conflict() => StateError::Conflict,
+        Error::Api(status) if is_too_much(status) => StateError::Full(id.clone()),
         _ => unavailable(error),
     }
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use git_events_runner_core::{
-    Accepted, Change, CommitId, FireRequest, Inbox, KubeStore, LastRun, PendingRequest, Reference, RunRef, RunResult, SourceState,
-    StateError, StateStore, TriggerId,
+    Accepted, Change, CommitId, FireRequest, Inbox, KubeStore, LastRun, MAX_PENDING, PendingRequest, Reference, RunRef, RunResult,
+    SourceState, StateError, StateStore, TriggerId,
     testing::{self, StoreHarness},
 };
 use git_events_runner_tests::cluster::Namespace;
@@ -112,7 +112,7 @@ async fn a_write_leaves_everything_else_of_the_status_alone() {
         json!({ "type": "Ready", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     trigger.patch_status(json!({ "conditions": [condition], "observedGeneration": 1, "webhookPath": "/x", "lastRun": "Never" })).await;
     trigger.record(&ran("app", 0, RunResult::Running)).await;
-    trigger.store.request(&trigger.id, &request(0, "app")).await.unwrap();
+    trigger.store.request(&trigger.id, &request(0, "app", false)).await.unwrap();
     let status = trigger.status().await;
     assert_eq!(status["conditions"], json!([condition]));
     assert_eq!((&status["observedGeneration"], &status["webhookPath"], &status["lastRun"]), (&json!(1), &json!("/x"), &json!("Never")));
@@ -149,10 +149,23 @@ async fn what_did_not_change_is_not_written() {
 #[tokio::test]
 async fn many_requests_at_once_that_replace_each_other_are_all_answered() {
     let trigger = Trigger::new().await;
-    let requests: Vec<_> = (0..60).map(|n| request(n, "app")).collect();
+    let requests: Vec<_> = (0..60).map(|n| request(n, "app", false)).collect();
     let accepted = join_all(requests.iter().map(|request| trigger.store.request(&trigger.id, request))).await;
     assert!(accepted.iter().all(|accepted| matches!(accepted, Ok(Accepted::Recorded))), "{accepted:?}");
     assert_eq!(trigger.store.load(&trigger.id).await.unwrap().state.pending.len(), 1);
+}
+
+#[tokio::test]
+async fn of_more_requests_at_once_than_there_is_room_for_as_many_are_kept_as_may_be() {
+    let trigger = Trigger::new().await;
+    let requests: Vec<_> = (0..MAX_PENDING + 10).map(|n| request(n, "app", true)).collect();
+    let accepted = join_all(requests.iter().map(|request| trigger.store.request(&trigger.id, request))).await;
+    assert_eq!(accepted.iter().filter(|accepted| matches!(accepted, Ok(Accepted::Recorded))).count(), MAX_PENDING, "{accepted:?}");
+    assert_eq!(accepted.iter().filter(|accepted| matches!(accepted, Err(StateError::Full(_)))).count(), 10, "{accepted:?}");
+    let one_more = Change { pending: [("one-more".parse().unwrap(), requests[0].request.clone())].into(), ..Change::default() };
+    let version = trigger.store.load(&trigger.id).await.unwrap().version;
+    let recorded = trigger.store.record(&trigger.id, &version, &one_more).await;
+    assert!(matches!(recorded, Err(StateError::Full(_))), "{recorded:?}");
 }
 
 #[tokio::test]
@@ -164,7 +177,7 @@ async fn a_status_that_somebody_has_written_by_hand_is_an_error_that_names_the_f
     assert!(error.to_string().contains("status.checkedSources.app.commitHash: "), "{error}");
 }
 
-fn request(n: usize, source: &str) -> FireRequest {
-    let request = PendingRequest { sources: [source.to_owned()].into(), received_at: Timestamp::UNIX_EPOCH, commit: None, always: false };
+fn request(n: usize, source: &str, always: bool) -> FireRequest {
+    let request = PendingRequest { sources: [source.to_owned()].into(), received_at: Timestamp::UNIX_EPOCH, commit: None, always };
     FireRequest { id: n.to_string().parse().unwrap(), request }
 }
