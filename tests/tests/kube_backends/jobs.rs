@@ -167,7 +167,7 @@ async fn a_job_of_a_queue_is_handed_over_to_kueue() {
     assert_eq!(action.release(&run).await.unwrap(), Released::Begun, "our slots do not count it");
     let job = runs.job(&run).await;
     assert_eq!(job.labels()[job::KUEUE_QUEUE], "q");
-    assert!(!job.labels().contains_key(job::SLOT));
+    assert_eq!(job.labels()[job::SLOT], job::SLOT_OF_KUEUE);
     assert_eq!(job.spec.unwrap().suspend, Some(true), "Kueue lets it begin");
     assert_eq!(phase(&action, &runs.request(0)).await, RunPhase::Running);
 }

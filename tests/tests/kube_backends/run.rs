@@ -90,10 +90,9 @@ impl Runs {
     }
 
     pub async fn register(&self, action: &JobAction, sequence: u64) -> RunRef {
-        match action.register(&self.request(sequence)).await.unwrap() {
-            Registered::New(run) => run,
-            other => panic!("{other:?}"),
-        }
+        let registered = action.register(&self.request(sequence)).await.unwrap();
+        let Registered::New(run) = registered else { unreachable!("it is new: {registered:?}") };
+        run
     }
 
     pub fn api<K>(&self) -> Api<K>
