@@ -28,8 +28,14 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub struct Fixture {
     pub catalog: KubeCatalog,
     client: Client,
-    changes: Mutex<mpsc::UnboundedReceiver<ObjectRef>>,
+    changes: Mutex<Changes>,
     watches: JoinHandle<()>,
+}
+
+/// What the catalog has told of, and nobody has waited for yet.
+struct Changes {
+    receiver: mpsc::UnboundedReceiver<ObjectRef>,
+    received: Vec<ObjectRef>,
 }
 
 pub async fn cluster() -> &'static Cluster {
@@ -45,30 +51,43 @@ impl Fixture {
 
     /// Watches and writes with one client, and reads Secrets with another.
     pub async fn with(client: Client, reader: Client, scope: Scope, secrets_kept_for: Duration) -> Self {
-        let (sender, changes) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded_channel();
         let (stores, watches) = CatalogStores::watch(&client, &scope, move |id| drop(sender.send(id)));
         let config = watch::Sender::new(Arc::new(crd::RuntimeConfig::default())).subscribe();
         let jobs = Jobs::new(client.clone(), scope, config);
         let catalog = KubeCatalog::new(reader, stores, jobs, GitClient::default(), secrets_kept_for);
         let watches = tokio::spawn(watches);
         timeout(WITHIN, catalog.ready()).await.expect("the catalog is filled").unwrap();
-        Self { catalog, client, changes: Mutex::new(changes), watches }
+        Self { catalog, client, changes: Mutex::new(Changes { receiver, received: vec![] }), watches }
     }
 
-    /// Waits until the catalog knows of a change.
+    /// Waits until the catalog has told of a change.
     pub async fn told(&self, id: &ObjectRef) {
-        let told = async { while self.changes.lock().await.recv().await.expect("the watches go on") != *id {} };
-        timeout(WITHIN, told).await.unwrap_or_else(|_| panic!("the catalog is told of {id}"));
+        let mut changes = self.changes.lock().await;
+        while !changes.received.contains(id) {
+            let next = timeout(WITHIN, changes.receiver.recv()).await.unwrap_or_else(|_| panic!("the catalog tells of {id}"));
+            changes.received.push(next.expect("the watches go on"));
+        }
+        changes.received.retain(|told| told != id);
+    }
+
+    /// Forgets what the catalog has told of, so that what is told next is of what is written next.
+    async fn forget_changes(&self) {
+        let mut changes = self.changes.lock().await;
+        while changes.receiver.try_recv().is_ok() {}
+        changes.received.clear();
     }
 
     /// Writes a specification, and waits until the catalog knows it.
     pub async fn apply(&self, id: &ObjectRef, spec: Value) {
+        self.forget_changes().await;
         self.write(id, &spec).await.unwrap();
         self.told(id).await;
     }
 
     /// The same, for what the API server refuses until it knows of another definition.
     pub async fn apply_as_soon_as_accepted(&self, id: &ObjectRef, spec: Value) {
+        self.forget_changes().await;
         let deadline = Instant::now() + WITHIN;
         while let Err(error) = self.write(id, &spec).await {
             assert!(Instant::now() < deadline, "{error}");
@@ -101,6 +120,7 @@ impl Fixture {
 
     /// Labels a namespace, and waits until the catalog knows it.
     pub async fn label(&self, namespace: &str, label: &str, value: &str) {
+        self.forget_changes().await;
         let patch = Patch::Merge(json!({ "metadata": { "labels": { label: value } } }));
         Api::<Namespace>::all(self.client.clone()).patch(namespace, &PatchParams::default(), &patch).await.unwrap();
         self.told(&ObjectRef::cluster("Namespace", namespace)).await;
