@@ -80,7 +80,7 @@ pub struct Run {
     /// For how many seconds the others leave a leader alone that they do not hear of
     #[arg(long, default_value = "30", env, value_parser = seconds(2..=3600))]
     pub leader_lease_duration: Duration,
-    /// How many seconds before the others may take over a leader that cannot renew its Lease stops; each write to the API server ends sooner
+    /// A leader that cannot renew its Lease stops this many seconds before the others may take over; every write is given up sooner
     #[arg(long, default_value = "5", env, value_parser = seconds(1..=3599))]
     pub leader_lease_grace: Duration,
     /// What the names of all metrics begin with

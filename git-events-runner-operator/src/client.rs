@@ -40,3 +40,20 @@ pub fn own_identity() -> String {
     let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{}_{}", std::env::var("POD_NAME").unwrap_or_else(|_| host()), uuid::Uuid::new_v4())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, time::Instant};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_not_answered_is_given_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", silent.local_addr().unwrap());
+        let (within, begin) = (Duration::from_secs(4), Instant::now());
+        let client = with_config(Config::new(address.parse().unwrap()), within).unwrap();
+        client.apiserver_version().await.unwrap_err();
+        assert!(begin.elapsed() >= within && begin.elapsed() < within * 2, "{:?}", begin.elapsed());
+    }
+}

@@ -67,21 +67,20 @@ where
 {
     let candidate = Candidate { leases: Api::namespaced(client, &config.namespace), config, handled };
     loop {
-        let held = tokio::select! {
+        let (leadership, until) = tokio::select! {
             biased;
             () = stop::requested(&mut stop) => {
                 // It may have been won in this instant.
                 candidate.release(false).await;
                 return Ok(());
             }
-            held = candidate.campaign() => held,
+            won = candidate.campaign() => won,
         };
-        let leadership = Leadership { handled_until: handled_until(&held.lease) };
         info!(handled_until = leadership.handled_until.map(tracing::field::display), "leading");
         let ended = tokio::select! {
             biased;
             () = stop::requested(&mut stop) => Ok(()),
-            why = candidate.keep(held) => {
+            why = candidate.keep(until) => {
                 warn!("no longer leading: {why}");
                 continue;
             }
@@ -98,13 +97,6 @@ struct Candidate<H> {
     handled: H,
 }
 
-/// The Lease while it is held.
-struct Held {
-    lease: Lease,
-    /// When the holder has to stop, if it is not renewed before.
-    until: Instant,
-}
-
 /// What is known of another holder.
 struct Rival {
     /// The version of the Lease that was seen last.
@@ -114,8 +106,8 @@ struct Rival {
 }
 
 impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
-    /// Waits until the Lease is to be had, and takes it.
-    async fn campaign(&self) -> Held {
+    /// Waits until the Lease is to be had, and takes it. The answer is what is taken over, and when to stop if it is not renewed before.
+    async fn campaign(&self) -> (Leadership, Instant) {
         let mut seen = pin!(watch_object(self.leases.clone(), &self.config.name).default_backoff());
         let mut rival = Rival { version: None, gone: Instant::now() };
         loop {
@@ -126,10 +118,10 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
                     Err(error) => debug!("the Lease cannot be watched: {error}"),
                 },
                 () = sleep_until(rival.gone) => match self.claim(&mut rival).await {
-                    Ok(Some(held)) => return held,
+                    Ok(Some(won)) => return won,
                     Ok(None) => {}
                     Err(error) => {
-                        warn!("the Lease {} cannot be taken: {error:#}", self.config.name);
+                        warn!("the Lease {} cannot be taken: {error}", self.config.name);
                         rival.gone = Instant::now() + RETRY;
                     }
                 }
@@ -138,7 +130,7 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
     }
 
     /// Takes the Lease, if nobody has it.
-    async fn claim(&self, rival: &mut Rival) -> anyhow::Result<Option<Held>> {
+    async fn claim(&self, rival: &mut Rival) -> kube::Result<Option<(Leadership, Instant)>> {
         let lease = self.read().await?;
         rival.see(lease.as_ref(), &self.config);
         if Instant::now() < rival.gone {
@@ -148,25 +140,26 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
             metadata: ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() },
             spec: None,
         });
-        let inherited = handled_until(&lease);
-        match self.hold(lease, inherited).await {
-            Ok(held) => Ok(Some(held)),
+        let handled_until = handled_until(&lease);
+        match self.hold(lease, handled_until).await {
+            Ok(until) => Ok(Some((Leadership { handled_until }, until))),
             Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
-    /// Renews the Lease until it is lost, and answers why.
-    async fn keep(&self, mut held: Held) -> String {
+    /// Renews the Lease until it is lost, at `until` at the latest, and answers why.
+    async fn keep(&self, mut until: Instant) -> String {
         let period = (self.config.duration - self.config.grace) / 5;
         let mut pause = period;
         loop {
             let renewed = async {
                 sleep(pause).await;
-                timeout(period.max(RETRY), self.renew()).await.context("the API server does not answer").flatten()
+                let renewed = timeout(period.max(RETRY), self.renew()).await.context("the API server does not answer")?;
+                anyhow::Ok(renewed?)
             };
-            match timeout_at(held.until, renewed).await {
-                Ok(Ok(Some(renewed))) => (held, pause) = (renewed, period),
+            match timeout_at(until, renewed).await {
+                Ok(Ok(Some(renewed))) => (until, pause) = (renewed, period),
                 Ok(Ok(None)) => return format!("the Lease {} is somebody else's", self.config.name),
                 Ok(Err(error)) => {
                     warn!("the Lease {} cannot be renewed: {error:#}", self.config.name);
@@ -177,8 +170,8 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
         }
     }
 
-    /// Renews the Lease, unless it is another's or gone.
-    async fn renew(&self) -> anyhow::Result<Option<Held>> {
+    /// Renews the Lease; None when it is another's or gone.
+    async fn renew(&self) -> kube::Result<Option<Instant>> {
         match self.read().await? {
             Some(lease) if holder(&lease) == Some(&self.config.identity) => {
                 let handled = (self.handled)(Timestamp::now());
@@ -188,12 +181,12 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
         }
     }
 
-    async fn read(&self) -> anyhow::Result<Option<Lease>> {
-        self.leases.get_opt(&self.config.name).await.context("it cannot be read")
+    async fn read(&self) -> kube::Result<Option<Lease>> {
+        self.leases.get_opt(&self.config.name).await
     }
 
-    /// Writes that this process holds the Lease from now on.
-    async fn hold(&self, mut lease: Lease, handled: Option<Timestamp>) -> kube::Result<Held> {
+    /// Writes that this process holds the Lease from now on, and answers when it has to stop if it is not renewed before.
+    async fn hold(&self, mut lease: Lease, handled: Option<Timestamp>) -> kube::Result<Instant> {
         let until = Instant::now() + self.config.duration - self.config.grace;
         set_handled(&mut lease, handled);
         let (now, is_new) = (MicroTime(Timestamp::now()), holder(&lease) != Some(&self.config.identity));
@@ -206,33 +199,44 @@ impl<H: Fn(Timestamp) -> Option<Timestamp> + Send + Sync> Candidate<H> {
         spec.lease_duration_seconds = i32::try_from(self.config.duration.as_secs()).ok();
         spec.renew_time = Some(now);
         let post = PostParams::default();
-        let lease = match &lease.metadata.resource_version {
+        match &lease.metadata.resource_version {
             None => self.leases.create(&post, &lease).await?,
             Some(_) => self.leases.replace(&self.config.name, &post, &lease).await?,
         };
-        Ok(Held { lease, until })
+        Ok(until)
     }
 
     /// Gives up the Lease, if this process has it.
     async fn release(&self, has_led: bool) {
         let released = async {
-            let Some(mut lease) = self.read().await? else { return Ok(()) };
-            if holder(&lease) != Some(&self.config.identity) {
-                return Ok(());
+            loop {
+                match self.clear(has_led).await {
+                    // A request that was given up a moment ago has arrived in between.
+                    Err(Error::Api(status)) if status.is_conflict() => {}
+                    cleared => return Ok(cleared?),
+                }
             }
-            let now = Timestamp::now();
-            set_handled(&mut lease, if has_led { (self.handled)(now) } else { None });
-            let spec = lease.spec.get_or_insert_default();
-            spec.holder_identity = None;
-            spec.renew_time = Some(MicroTime(now));
-            self.leases.replace(&self.config.name, &PostParams::default(), &lease).await?;
-            info!("the Lease {} is released", self.config.name);
-            anyhow::Ok(())
         };
         let released = timeout(self.config.grace, released).await.context("the API server does not answer").flatten();
         if let Err(error) = released {
             warn!("the Lease {} cannot be released, and the next leader waits until it expires: {error:#}", self.config.name);
         }
+    }
+
+    /// Takes this process off the Lease, if it is on it.
+    async fn clear(&self, has_led: bool) -> kube::Result<()> {
+        let Some(mut lease) = self.read().await? else { return Ok(()) };
+        if holder(&lease) != Some(&self.config.identity) {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        set_handled(&mut lease, if has_led { (self.handled)(now) } else { None });
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = None;
+        spec.renew_time = Some(MicroTime(now));
+        self.leases.replace(&self.config.name, &PostParams::default(), &lease).await?;
+        info!("the Lease {} is released", self.config.name);
+        Ok(())
     }
 }
 

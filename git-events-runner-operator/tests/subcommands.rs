@@ -7,6 +7,12 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use git_events_runner_core::{
+    crd::{self, RuntimeConfig},
+    validate,
+};
+use k8s_openapi::api::core::v1::ConfigMap;
+
 const SOUND: &str = "apiVersion: git-events-runner.rs/v1alpha1
 kind: GitRepo
 metadata:
@@ -65,7 +71,7 @@ fn crds_prints_the_definition_of_every_kind_always_in_the_same_way() {
     let printed = git_events_runner(&["crds"]);
     assert!(printed.status.success());
     let definitions: Vec<serde_json::Value> = serde_saphyr::from_multiple(text(&printed.stdout)).unwrap();
-    let defined: Vec<_> = git_events_runner_core::crd::all().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
+    let defined: Vec<_> = crd::all().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
     assert_eq!(definitions.len(), 6);
     for (printed, defined) in definitions.iter().zip(&defined) {
         // Numbers such as 0.0 are read back as 0: as text they are the same to an API server.
@@ -121,4 +127,57 @@ fn a_manifest_that_is_a_dangling_link_is_told() {
     let output = git_events_runner(&["validate", folder.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("a.yaml:1:1: cannot be read: No such file"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn config_prints_all_defaults_and_a_template_that_holds_them() {
+    let printed = git_events_runner(&["config"]);
+    assert!(printed.status.success());
+    let config: RuntimeConfig = serde_saphyr::from_str(text(&printed.stdout)).unwrap();
+    assert_eq!(config, RuntimeConfig::default());
+    assert!(text(&printed.stdout).contains("maxRunningJobs: 16"), "{}", text(&printed.stdout));
+
+    let template = git_events_runner(&["config", "--helm-template"]);
+    let template = text(&template.stdout).replace("{{ .Values.configMapName | default \"git-events-runner-config\" }}", "config");
+    let map: ConfigMap = serde_saphyr::from_str(&template.replace("{{ .Release.Namespace }}", "operators")).unwrap();
+    assert_eq!((map.metadata.name.as_deref(), map.metadata.namespace.as_deref()), (Some("config"), Some("operators")));
+    assert_eq!(validate::runtime_config(&map), Ok(RuntimeConfig::default()));
+}
+
+#[test]
+fn every_flag_of_run_is_a_variable_too_and_what_cannot_be_is_told() {
+    let help = git_events_runner(&["run", "--help"]);
+    let help = text(&help.stdout);
+    let flags = [
+        ("--webhooks-port", "WEBHOOKS_PORT=", "8080"),
+        ("--utility-port", "UTILITY_PORT=", "3000"),
+        ("--webhooks-parallelism", "WEBHOOKS_PARALLELISM=", "256"),
+        ("--schedule-parallelism", "SCHEDULE_PARALLELISM=", "256"),
+        ("--secrets-cache-time", "SECRETS_CACHE_TIME=", "60"),
+        ("--config-map-name", "CONFIG_MAP_NAME=", "git-events-runner-config"),
+        ("--leader-lease-name", "LEADER_LEASE_NAME=", "git-events-runner-leader-lock"),
+        ("--leader-lease-duration", "LEADER_LEASE_DURATION=", "30"),
+        ("--leader-lease-grace", "LEADER_LEASE_GRACE=", "5"),
+        ("--metrics-prefix", "METRICS_PREFIX=", "git_events_runner"),
+        ("--watch-namespaces", "WATCH_NAMESPACES=", "all"),
+        ("--json-logs", "JSON_LOGS=", ""),
+        ("--log-level", "LOG_LEVEL=", "info"),
+    ];
+    for (flag, variable, default) in flags {
+        let line = help.lines().find(|line| line.contains(&format!("{flag} ")) || line.ends_with(flag));
+        let after = help.split_once(line.unwrap()).unwrap().1;
+        let described: String = line.into_iter().chain(after.lines().take_while(|line| !line.contains("--"))).collect();
+        assert!(described.contains(variable) && described.contains(default), "{flag}: {described}");
+    }
+    let cases = [
+        (&["--leader-lease-grace", "30"][..], "--leader-lease-grace 30 must be less than --leader-lease-duration 30"),
+        (&["--leader-lease-duration", "1"], "1 is not in 2..=3600"),
+        (&["--schedule-parallelism", "0"], "invalid value '0' for '--schedule-parallelism"),
+        (&["--metrics-prefix", "git-events"], "must be letters, digits and `_`, and begin with no digit"),
+        (&["--watch-namespaces", "a,B"], "a namespace is at most 63 lower case letters"),
+    ];
+    for (args, message) in cases {
+        let output = git_events_runner(&[&["run"], args].concat());
+        assert!(!output.status.success() && text(&output.stderr).contains(message), "{args:?}: {}", text(&output.stderr));
+    }
 }
