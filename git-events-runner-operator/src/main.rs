@@ -25,6 +25,9 @@ mod validate;
 mod webhook;
 
 fn main() -> ExitCode {
+    // Until the process ends, fail points do what the variable FAILPOINTS says.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let done = match args::Cli::parse().command {
         args::Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS),
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),

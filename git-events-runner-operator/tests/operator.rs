@@ -1,0 +1,7 @@
+//! The operator on a real Kubernetes, whose node is simulated: Jobs run and complete, and nothing is in their containers.
+#![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
+
+mod operator {
+    mod fixture;
+    mod typical_flow;
+}

@@ -1,0 +1,143 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use git_events_runner_core::{RunPhase, job};
+use git_events_runner_tests::{
+    Auth, GitRepo, GitServer, Operator, Options,
+    cluster::{Cluster, Mode, Namespace},
+};
+use k8s_openapi::api::{batch::v1::Job, events::v1::Event};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+/// How long what the operator is to do may take.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A namespace of a cluster, a git server, and what an operator may do there. Operators watch this namespace only.
+pub struct Fixture {
+    pub namespace: Namespace<'static>,
+    pub client: Client,
+    pub server: GitServer,
+    account: PathBuf,
+}
+
+impl Fixture {
+    pub async fn new(auth: Auth) -> Self {
+        let cluster = Cluster::shared(Mode::Kwok).await.unwrap();
+        let namespace = cluster.namespace().await.unwrap();
+        let account = cluster.operator_account(&namespace).await.unwrap();
+        let server = GitServer::start(&Options { auth, ..Options::default() }).unwrap();
+        Self { namespace, client: cluster.client().await.unwrap(), server, account }
+    }
+
+    /// Starts a replica, and waits until it is ready.
+    pub fn operator(&self, args: &[&str]) -> Operator {
+        let lease = ["--leader-lease-duration", "4", "--leader-lease-grace", "1", "--watch-namespaces", &self.namespace];
+        let program = env!("CARGO_BIN_EXE_git-events-runner");
+        let operator = Operator::start(program, &self.account, &self.namespace, &[&lease, args].concat(), &[]).unwrap();
+        operator.wait_until_ready().unwrap();
+        operator
+    }
+
+    pub fn repo(&self, name: &str) -> GitRepo {
+        self.server.repo(name).unwrap()
+    }
+
+    /// Applies manifests, each to this namespace, as `kubectl apply` would.
+    pub async fn apply(&self, manifests: &str) {
+        for manifest in serde_saphyr::from_multiple::<Value>(manifests).unwrap() {
+            let mut object: DynamicObject = serde_json::from_value(manifest).unwrap();
+            object.metadata.namespace = Some(self.namespace.to_string());
+            let params = PatchParams::apply("tester").force();
+            let api = self.api(&object.types.clone().unwrap().kind);
+            api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
+        }
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let (group, version) = match kind {
+            "Secret" | "ConfigMap" | "ServiceAccount" => ("", "v1"),
+            _ => ("git-events-runner.rs", "v1alpha1"),
+        };
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind)
+    }
+
+    pub async fn status(&self, kind: &str, name: &str) -> Value {
+        self.api(kind).get(name).await.unwrap().data.get("status").cloned().unwrap_or_default()
+    }
+
+    /// Waits until a status is as it should be, and answers it.
+    pub async fn wait_for_status(&self, kind: &str, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&format!("{kind} {name}: {what}"), async || Some(self.status(kind, name).await).filter(|status| is_so(status))).await
+    }
+
+    /// Waits until the condition Ready has this status and reason.
+    pub async fn wait_for_ready(&self, kind: &str, name: &str, ready: &str, reason: &str) -> Value {
+        self.wait_for_status(kind, name, &format!("Ready is {ready}, {reason}"), |status| {
+            condition(status, "Ready").is_some_and(|found| found["status"] == ready && found["reason"] == reason)
+        })
+        .await
+    }
+
+    /// Our Jobs, in the order in which they were registered.
+    pub async fn jobs(&self) -> Vec<Job> {
+        let ours = ListParams::default().labels(&format!("{}={}", job::MANAGED_BY, job::FIELD_MANAGER));
+        let mut jobs = Api::<Job>::namespaced(self.client.clone(), &self.namespace).list(&ours).await.unwrap().items;
+        jobs.sort_by_cached_key(|found| job::run_status(found).map(|status| status.request.registered_at).unwrap_or_default());
+        jobs
+    }
+
+    /// Waits until there are so many Jobs that have ended well.
+    pub async fn wait_for_succeeded(&self, number: usize) -> Vec<Job> {
+        let succeeded = |jobs: &Vec<Job>| jobs.iter().filter(|found| job::phase(found) == RunPhase::Succeeded).count() >= number;
+        wait_for(&format!("{number} Jobs that have succeeded"), async || Some(self.jobs().await).filter(succeeded)).await
+    }
+
+    /// The reasons of the Events about an object, in the order in which they were told.
+    pub async fn events(&self, kind: &str, name: &str) -> Vec<String> {
+        let mut events = Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap().items;
+        events.retain(|event| {
+            let regarding = event.regarding.as_ref();
+            regarding.is_some_and(|about| about.kind.as_deref() == Some(kind) && about.name.as_deref() == Some(name))
+        });
+        events.sort_by_key(|event| event.event_time.clone().map(|time| time.0));
+        events.into_iter().filter_map(|event| event.reason).collect()
+    }
+}
+
+/// A condition of a status.
+pub fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// Waits until something is there.
+pub async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {WITHIN:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The manifests of the documentation, with the repository of this server, and a short interval.
+pub fn overview(server: &GitServer) -> String {
+    let manifests = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/overview.yaml")).unwrap();
+    let manifests = manifests.replace("https://git.example.com/the-best-team/cool-project.git", &server.uri("cool-project"));
+    manifests.replace("interval: 5m", "interval: 1s")
+}
+
+/// A Secret, as a manifest.
+pub fn secret(name: &str, values: &[(&str, &str)]) -> String {
+    let values: serde_json::Map<_, _> = values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": values }).to_string()
+}
