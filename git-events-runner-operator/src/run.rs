@@ -75,6 +75,8 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let follower = tokio::select! {
         follower = Follower::start(client.clone(), &namespace, &config_map_name, metrics.config_failures.clone()) => follower,
         () = stop::requested(&mut stop) => return Ok(ExitCode::SUCCESS),
+        // It lives while the API server is away, however long that takes.
+        never = pulse.beat() => match never {},
     };
     let (config, firings) = (follower.config(), Arc::<Firings>::default());
     let (events, publisher) = Events::new(client.clone(), identity.clone());
