@@ -36,6 +36,9 @@ use crate::{args, http, log, manifest_files, stop, webhook};
 /// How often it is written down up to where all firings are handled. After a crash, those since then are looked at again.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// How many webhook requests are answered at a time.
+const PARALLEL: usize = 256;
+
 /// How often finished runs are looked at, whether they are to be kept any longer.
 const CLEAN_UP: Duration = Duration::from_secs(60);
 
@@ -265,7 +268,7 @@ impl Local {
             info!("webhook: POST http://{address}{path}");
         }
         let hooks = std::mem::replace(&mut self.hooks, LocalHooks::new(self.agenda.clone()));
-        let routes = webhook::routes(Arc::new(hooks), Arc::new(self.store.clone()));
+        let routes = webhook::routes(Arc::new(hooks), Arc::new(self.store.clone()), PARALLEL);
         Ok(tokio::spawn(http::serve(listener, routes, stop)))
     }
 

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use git_events_runner_core::{CatalogStores, KubeCatalog, KubeStore, Scope, git::GitClient, job::Jobs};
 use tokio::sync::{broadcast, watch};
 use tracing::info;
+use warp::Filter as _;
 
 use crate::{
     args, client,
@@ -71,7 +72,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     // Every write ends before another may lead.
     let client = client::connect(grace * 3 / 4).await?;
     let (namespace, identity) = (client::own_namespace(&client), client::own_identity());
-    let scope = if watch_namespaces.is_empty() { Scope::All } else { Scope::Namespaces(watch_namespaces) };
+    let scope = if watch_namespaces.is_empty() { Scope::All } else { Scope::Namespaces(watch_namespaces.into_iter().collect()) };
     let follower = tokio::select! {
         follower = Follower::start(client.clone(), &namespace, &config_map_name, metrics.config_failures.clone()) => follower,
         () = stop::requested(&mut stop) => return Ok(ExitCode::SUCCESS),
@@ -88,10 +89,15 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let catalog = KubeCatalog::new(client.clone(), stores, jobs, GitClient::default(), secrets_cache_time);
     let (triggers, trigger_watches) = controller::objects(scope.apis(&client));
     let hooks = Arc::new(ClusterHooks::new(triggers.clone(), catalog.clone(), config.clone()));
-    let hooks = webhook::routes(hooks, Arc::new(KubeStore::new(client.clone())));
+    let measure = warp::log::custom({
+        let metrics = metrics.clone();
+        move |answer| metrics.answered(answer.status().as_u16(), answer.elapsed())
+    });
+    let hooks = webhook::routes(hooks, Arc::new(KubeStore::new(client.clone())), webhooks_parallelism.get()).with(measure);
     let lease = LeaseConfig { namespace: namespace.clone(), name: leader_lease_name, identity, duration, grace };
     let (parallelism, firings_too) = (u16::try_from(schedule_parallelism.get()).unwrap_or(u16::MAX), Arc::clone(&firings));
-    let leader = Leader { client: client.clone(), scope, namespace, parallelism, config, catalog, changes, firings, events, metrics };
+    let leader =
+        Arc::new(Leader { client: client.clone(), scope, namespace, parallelism, config, catalog, changes, firings, events, metrics });
 
     let get_ready = async {
         triggers.are_known().await;

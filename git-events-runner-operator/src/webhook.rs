@@ -8,6 +8,7 @@ use git_events_runner_core::{Accepted, FireRequest, Inbox, PendingRequest, Plan,
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use tracing::{error, info};
 use warp::{
     Buf, Filter, Rejection, Reply,
@@ -147,14 +148,21 @@ fn answer(code: StatusCode, message: &str, task_id: Option<&str>) -> Response {
 }
 
 /// `POST /{namespace}/{trigger}` and `POST /{namespace}/{trigger}/{source}`; everything else that is HTTP/1.1 is refused as JSON, too.
-pub fn routes(hooks: Arc<dyn Hooks>, inbox: Arc<dyn Inbox>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+/// So many requests are answered at a time; more wait.
+pub fn routes(
+    hooks: Arc<dyn Hooks>,
+    inbox: Arc<dyn Inbox>,
+    parallelism: usize,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    let parallel = Arc::new(Semaphore::new(parallelism));
     warp::method()
         .and(warp::path::tail())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .then(move |method: Method, path: Tail, headers: HeaderMap, body| {
-            let (hooks, inbox) = (Arc::clone(&hooks), Arc::clone(&inbox));
+            let (hooks, inbox, parallel) = (Arc::clone(&hooks), Arc::clone(&inbox), Arc::clone(&parallel));
             async move {
+                let _permit = parallel.acquire().await;
                 let received = receive(&*hooks, &*inbox, &method, path.as_str(), &headers, body).await;
                 received.unwrap_or_else(|Refused(code, message)| answer(code, &message, None))
             }

@@ -63,7 +63,7 @@ where
     (Objects { parts: Arc::new(parts) }, Watches { watches })
 }
 
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
+impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Objects<K> {
     /// The object of this name; None for the namespace of what has none.
     pub fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<Guarded<K>>> {
         let object = reference(namespace, name);

@@ -15,6 +15,7 @@ use tokio::sync::{
     broadcast::{self, error::RecvError},
     watch,
 };
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{
@@ -58,8 +59,8 @@ struct Known {
 }
 
 impl Leader {
-    /// Leads until it is dropped. All that it has started ends with it.
-    pub async fn lead(&self, leadership: Leadership) -> anyhow::Result<()> {
+    /// Leads until it is dropped. All that it has started ends with it, at the next point where it waits.
+    pub async fn lead(self: &Arc<Self>, leadership: Leadership) -> anyhow::Result<()> {
         let _leading = self.metrics.leading();
         self.firings.clear();
         let scope = &self.scope;
@@ -88,23 +89,25 @@ impl Leader {
         self.catalog.ready().await.map_err(anyhow::Error::from_boxed)?;
         let changes = self.changes.subscribe();
         let n = self.parallelism;
-        tokio::join!(
-            schedule_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile),
-            webhook_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile),
-            git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile),
-            cluster_git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile),
-            action_watches.reconcile(n, Arc::clone(&actions), actions::relevant, actions::reconcile),
-            cluster_action_watches.reconcile(n, actions, actions::relevant, actions::reconcile),
-            self.follow_jobs(&known, &triggers),
-            self.give_turns(&known, &triggers),
-            follow_changes(changes, &known, &triggers),
-            forget(&known, &triggers, &sources),
-        );
-        anyhow::bail!("a controller has ended, which must not be")
+        let mut tasks = JoinSet::new();
+        tasks.spawn(schedule_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile));
+        tasks.spawn(webhook_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile));
+        tasks.spawn(git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile));
+        tasks.spawn(cluster_git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile));
+        tasks.spawn(action_watches.reconcile(n, Arc::clone(&actions), actions::relevant, actions::reconcile));
+        tasks.spawn(cluster_action_watches.reconcile(n, actions, actions::relevant, actions::reconcile));
+        tasks.spawn(Arc::clone(self).follow_jobs(known.clone(), Arc::clone(&triggers)));
+        tasks.spawn(Arc::clone(self).give_turns(known.clone(), Arc::clone(&triggers)));
+        tasks.spawn(follow_changes(changes, known.clone(), Arc::clone(&triggers)));
+        tasks.spawn(forget(known, triggers, sources));
+        match tasks.join_next().await {
+            Some(Err(panicked)) => Err(panicked.into()),
+            _ => anyhow::bail!("a controller has ended, which must not be"),
+        }
     }
 
     /// Tells of Jobs that end, and lets others begin.
-    async fn follow_jobs(&self, known: &Known, triggers: &Triggers) {
+    async fn follow_jobs(self: Arc<Self>, known: Known, triggers: Arc<Triggers>) {
         known.are_known().await;
         let ours = Jobs::new(self.client.clone(), self.scope.clone(), self.config.clone());
         let mut seen = std::pin::pin!(jobs::watch(&self.client, &self.scope));
@@ -135,7 +138,7 @@ impl Leader {
     }
 
     /// Lets runs begin in the order of all triggers: of those, too, that an earlier leader has left waiting.
-    async fn give_turns(&self, known: &Known, triggers: &Triggers) {
+    async fn give_turns(self: Arc<Self>, known: Known, triggers: Arc<Triggers>) {
         known.are_known().await;
         for trigger in known.waiting() {
             triggers.turns.wait(&trigger);
@@ -211,7 +214,7 @@ impl Known {
 }
 
 /// Has triggers reconciled when something that they name has changed.
-async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: &Known, triggers: &Triggers) {
+async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: Known, triggers: Arc<Triggers>) {
     known.are_known().await;
     loop {
         let mut changed = BTreeSet::new();
@@ -236,7 +239,7 @@ async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: &Kno
 }
 
 /// Forgets what is remembered of objects that are gone.
-async fn forget(known: &Known, triggers: &Triggers, sources: &Sources) {
+async fn forget(known: Known, triggers: Arc<Triggers>, sources: Arc<Sources>) {
     let mut now_and_then = tokio::time::interval(FORGET);
     known.are_known().await;
     loop {

@@ -5,7 +5,7 @@ use std::{
     fmt::Debug,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use git_events_runner_core::{
@@ -235,8 +235,10 @@ impl Triggers {
         tracked: &mut Tracked,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let id = trigger.id();
-        match self.try_evaluate(object, trigger, tracked, now).await {
+        let (id, begin) = (trigger.id(), Instant::now());
+        let evaluated = self.try_evaluate(object, trigger, tracked, now).await;
+        self.metrics.evaluated(begin.elapsed());
+        match evaluated {
             Ok(next) => {
                 tracked.problems.whole = None;
                 self.firings.evaluated(id, next);
@@ -276,6 +278,7 @@ impl Triggers {
             engine::request_by_hand(&**trigger, &self.store, text, now).await?;
         }
         let evaluation = engine::prepare(&**trigger, &self.store, &self.catalog, &mut tracked.memory, now).await?;
+        self.report_dropped(object, trigger);
         self.report(trigger, tracked, &evaluation);
         let look_up_again = self.look_up(object, trigger, tracked).await;
         let next = [evaluation.next, look_up_again].into_iter().flatten().min();
@@ -400,6 +403,20 @@ impl Triggers {
             self.turns.wait(trigger);
         } else {
             self.turns.none_waits(id);
+        }
+    }
+
+    /// Tells of requests for sources that are not the trigger's any more: the evaluation has dropped them.
+    fn report_dropped<K: TriggerKind>(&self, object: &K, trigger: &Arc<dyn Trigger>) {
+        let pending = object.status().into_iter().flat_map(|status| &status.pending);
+        let dropped = pending.flat_map(|(id, request)| {
+            let gone = request.sources.iter().filter(|name| trigger.plan().source(name).is_none());
+            gone.map(move |name| format!("{id} for {name}"))
+        });
+        let dropped: Vec<_> = dropped.collect();
+        if !dropped.is_empty() {
+            let message = format!("requests for sources that are not the trigger's any more are dropped: {}", dropped.join(", "));
+            self.tell(trigger.id(), Happening::RequestsDropped(message));
         }
     }
 
