@@ -30,11 +30,15 @@ impl JobOrigins for KubeCatalog {
         Ok(JobOrigin { source_uri, overridden: Some(over.observe(source).await?), clone })
     }
 
-    async fn credentials(&self, run: &RunRequest) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
+    async fn credentials(&self, run: &RunRequest, uri: &str) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
         let namespace = &run.key.trigger.namespace;
         let id = self.overridden(run)?.map_or_else(|| run.key.source.clone(), |over| over.source);
         let spec = self.0.stores.usable_source(namespace, &id).map_err(unusable)?;
         let specified = Specified { id: &id, spec: &spec, namespace };
+        if job_clone(&specified).map_err(unusable)?.uri != uri {
+            let message = format!("{id}: it was {uri} when the run was registered, which must not see the credentials of what it is now");
+            return Err(ActionError::Unavailable(message.into()));
+        }
         let secrets = self.0.secrets.read(&specified).await.map_err(unusable)?;
         let values = specified.values(&secrets).map_err(unusable)?;
         Ok(values.into_iter().map(|(purpose, value)| (file(purpose).to_owned(), value.into())).collect())
