@@ -208,6 +208,14 @@ impl JobAction {
         self.job.labels.get(KUEUE_QUEUE)
     }
 
+    /// Makes the Secret that a Job mounts, with credentials for the repository that the Job was made for, and no other.
+    async fn create_secret(&self, job: &Job) -> Result<(), ActionError> {
+        let invalid = |why: &str| ActionError::Invalid(format!("{}: {why}", job.name_any()));
+        let request = run_status(job).map_err(|error| invalid(&error.to_string()))?.request;
+        let uri = cloner::repo_uri(job).ok_or_else(|| invalid("it names no repository"))?;
+        secret::create(&self.jobs.shared.client, job, self.origins.credentials(&request, &uri).await?).await
+    }
+
     /// Lets a Job begin, in one write. One that somebody has let begin by hand takes its place as well.
     async fn begin(&self, job: &Job) -> Result<bool, ActionError> {
         let queue = self.queue().filter(|_| is_suspended(job));
@@ -267,8 +275,7 @@ impl Action for JobAction {
             if !prepared && cloner::has_own_secret(&job) {
                 // Not under the lock: credentials may have to be fetched, which takes time.
                 drop(lock);
-                let request = run_status(&job).map_err(|error| ActionError::Invalid(format!("{run}: {error}")))?.request;
-                secret::create(&self.jobs.shared.client, &job, self.origins.credentials(&request).await?).await?;
+                self.create_secret(&job).await?;
                 prepared = true;
                 lock = self.jobs.shared.turn.lock().await;
             } else if self.begin(&job).await? {

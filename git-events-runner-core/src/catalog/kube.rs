@@ -34,6 +34,22 @@ use source::KubeSource;
 /// kept for a short time, and read again when a server refuses what was kept.
 ///
 /// A trigger uses what is of its own namespace, and what belongs to no namespace as far as `allowedNamespaces` select the trigger's.
+///
+/// It needs a tokio runtime, the clock of which tells how old a Secret is.
+///
+/// ```no_run
+/// # use std::{sync::Arc, time::Duration};
+/// # use git_events_runner_core::{git::GitClient, job::Jobs, *};
+/// # async fn example(client: kube::Client) -> Result<(), Cause> {
+/// let (stores, watches) = CatalogStores::watch(&client, &Scope::All, |id| println!("{id} has changed"));
+/// tokio::spawn(watches);
+/// let config = tokio::sync::watch::Sender::new(Arc::new(crd::RuntimeConfig::default()));
+/// let jobs = Jobs::new(client.clone(), Scope::All, config.subscribe());
+/// let catalog = KubeCatalog::new(client, stores, jobs, GitClient::default(), Duration::from_secs(60));
+/// catalog.ready().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct KubeCatalog(Arc<Shared>);
 

@@ -38,7 +38,7 @@ impl JobOrigins for Origins {
         Ok(JobOrigin { source_uri: clone.uri.clone(), overridden: None, clone })
     }
 
-    async fn credentials(&self, _: &RunRequest) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
+    async fn credentials(&self, _: &RunRequest, _: &str) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
         Ok([("token".to_owned(), b"secret".to_vec())].into())
     }
 }

@@ -65,7 +65,7 @@ impl Fixture {
     pub async fn told(&self, id: &ObjectRef) {
         let mut changes = self.changes.lock().await;
         while !changes.received.contains(id) {
-            let next = timeout(WITHIN, changes.receiver.recv()).await.unwrap_or_else(|_| panic!("the catalog tells of {id}"));
+            let next = timeout(WITHIN, changes.receiver.recv()).await.map_err(|_late| format!("{id} is not told of")).unwrap();
             changes.received.push(next.expect("the watches go on"));
         }
         changes.received.retain(|told| told != id);

@@ -82,7 +82,9 @@ async fn a_job_checks_out_what_its_action_names_at_the_commit_that_is_seen_when_
         assert_eq!(origin.overridden, Some((source.clone(), revision)));
         assert_eq!(origin.clone, clone(&server.uri("tools"), Some(AuthType::Basic), credentials));
         let expected = files(&[("username", "deployer"), ("password", "right\n")]);
-        assert_eq!(fixture.catalog.credentials(&request).await.unwrap(), expected, "{source}");
+        assert_eq!(fixture.catalog.credentials(&request, &server.uri("tools")).await.unwrap(), expected, "{source}");
+        let error = fixture.catalog.credentials(&request, "https://git.example.com/app.git").await.unwrap_err().to_string();
+        assert!(error.contains("which must not see the credentials of what it is now"), "{error}");
     }
 
     let over = json!({ "kind": "GitRepo", "name": "tools", "reference": { "tag": "v2" } });
@@ -104,7 +106,7 @@ async fn a_job_without_an_override_checks_out_its_source() {
     fixture.apply(&repo, json!({ "repoUri": uri })).await;
     let origin = fixture.catalog.origin(&request).await.unwrap();
     assert_eq!((origin.overridden, origin.clone), (None, clone(uri, None, JobCredentials::None)));
-    assert!(fixture.catalog.credentials(&request).await.unwrap().is_empty());
+    assert!(fixture.catalog.credentials(&request, uri).await.unwrap().is_empty());
 
     let ca = json!({ "caCert": { "secretRef": { "name": "authority" }, "key": "root.pem" } });
     fixture.apply(&repo, json!({ "repoUri": uri, "tlsConfig": ca })).await;

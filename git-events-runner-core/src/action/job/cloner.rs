@@ -15,6 +15,9 @@ use super::{
 };
 use crate::crd::{AuthType, CloneOptions};
 
+/// The argument with the repository.
+const REPO_URI: &str = "--repo-uri";
+
 /// The volume with the credentials.
 const CREDENTIALS: &str = "git-credentials";
 
@@ -78,7 +81,7 @@ fn arguments(of: &Blueprint<'_>) -> Vec<String> {
         AuthType::Ssh => "ssh",
     });
     let always = [
-        ("--repo-uri", uri.clone()),
+        (REPO_URI, uri.clone()),
         ("--reference-type", revision.reference.kind().to_owned()),
         ("--reference-name", revision.reference.name()),
         ("--commit", revision.commit.to_string()),
@@ -145,6 +148,13 @@ fn mounted(secret: &MountedSecret) -> SecretProjection {
         items: Some(secret.files.iter().map(item).collect()),
         optional: secret.optional.then_some(true),
     }
+}
+
+/// The repository that a Job was made for.
+pub fn repo_uri(job: &Job) -> Option<String> {
+    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+    let mut arguments = pod.init_containers.iter().flatten().flat_map(|container| container.args.iter().flatten());
+    arguments.find_map(|argument| argument.strip_prefix(REPO_URI)?.strip_prefix('=')).map(|uri| uri.replace("$$", "$"))
 }
 
 /// Whether a Job mounts a Secret of its own name, which is to be made before the Job begins.

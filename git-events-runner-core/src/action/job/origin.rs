@@ -14,12 +14,13 @@ pub trait JobOrigins: Send + Sync {
     /// [`ActionError::Invalid`] when it cannot work before somebody changes something, else [`ActionError::Unavailable`].
     async fn origin(&self, run: &RunRequest) -> Result<JobOrigin, ActionError>;
 
-    /// Asked when a run begins whose Job has a Secret of its own ([`JobCredentials::Own`]): the files of that Secret.
+    /// Asked when a run begins whose Job has a Secret of its own ([`JobCredentials::Own`]): the files of that Secret. `uri` is the repository
+    /// that the Job was made for.
     ///
     /// # Errors
     ///
-    /// As [`origin`](Self::origin).
-    async fn credentials(&self, run: &RunRequest) -> Result<BTreeMap<String, Vec<u8>>, ActionError>;
+    /// As [`origin`](Self::origin); also when the credentials are by now those of another repository than `uri`, which must not see them.
+    async fn credentials(&self, run: &RunRequest, uri: &str) -> Result<BTreeMap<String, Vec<u8>>, ActionError>;
 }
 
 /// What a Job checks out.

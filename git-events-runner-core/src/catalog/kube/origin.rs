@@ -30,11 +30,15 @@ impl JobOrigins for KubeCatalog {
         Ok(JobOrigin { source_uri, overridden: Some(over.observe(source).await?), clone })
     }
 
-    async fn credentials(&self, run: &RunRequest) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
+    async fn credentials(&self, run: &RunRequest, uri: &str) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
         let namespace = &run.key.trigger.namespace;
         let id = self.overridden(run)?.map_or_else(|| run.key.source.clone(), |over| over.source);
         let spec = self.0.stores.usable_source(namespace, &id).map_err(unusable)?;
         let specified = Specified { id: &id, spec: &spec, namespace };
+        if job_clone(&specified).map_err(unusable)?.uri != uri {
+            let message = format!("{id}: it was {uri} when the run was registered, which must not see the credentials of what it is now");
+            return Err(ActionError::Unavailable(message.into()));
+        }
         let secrets = self.0.secrets.read(&specified).await.map_err(unusable)?;
         let values = specified.values(&secrets).map_err(unusable)?;
         Ok(values.into_iter().map(|(purpose, value)| (file(purpose).to_owned(), value.into())).collect())
@@ -95,5 +99,45 @@ fn file(purpose: Purpose) -> &'static str {
         Purpose::KnownHosts => files::KNOWN_HOSTS,
         Purpose::ProxyUsername => files::PROXY_USERNAME,
         Purpose::ProxyPassword => files::PROXY_PASSWORD,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn mounts(spec: serde_json::Value) -> Vec<(String, String, bool)> {
+        let (id, spec) = (ObjectRef::namespaced("GitRepo", "default", "app"), serde_json::from_value(spec).unwrap());
+        let JobCredentials::Mounted(secrets) = job_clone(&Specified { id: &id, spec: &spec, namespace: "default" }).unwrap().credentials
+        else {
+            return vec![];
+        };
+        let files = secrets.into_iter().flat_map(|secret| secret.files.into_iter().map(move |(key, file)| (key, file, secret.optional)));
+        files.collect()
+    }
+
+    fn mount(key: &str, file: &str, optional: bool) -> (String, String, bool) {
+        (key.to_owned(), file.to_owned(), optional)
+    }
+
+    #[test]
+    fn of_a_key_for_ssh_the_passphrase_and_the_known_hosts_may_be_absent() {
+        let auth = json!({ "type": "ssh", "secretRef": { "name": "git" }, "keys": { "knownHosts": "hosts" } });
+        let expected = [
+            mount("ssh-privatekey", "ssh-privatekey", false),
+            mount("passphrase", "passphrase", true),
+            mount("hosts", "known_hosts", true),
+        ];
+        assert_eq!(mounts(json!({ "repoUri": "git@git.example.com:app.git", "authConfig": auth })), expected);
+    }
+
+    #[test]
+    fn two_files_may_be_of_the_same_key() {
+        let keys = json!({ "username": "token", "password": "token" });
+        let auth = json!({ "type": "basic", "secretRef": { "name": "git" }, "keys": keys });
+        let expected = [mount("token", "username", false), mount("token", "password", false)];
+        assert_eq!(mounts(json!({ "repoUri": "https://git.example.com/app.git", "authConfig": auth })), expected);
     }
 }
