@@ -3,5 +3,7 @@
 
 mod operator {
     mod fixture;
+    mod manifests;
+    mod policies;
     mod typical_flow;
 }
