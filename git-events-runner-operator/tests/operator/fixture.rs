@@ -60,7 +60,7 @@ impl Fixture {
         }
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
             "Secret" | "ConfigMap" | "ServiceAccount" => ("", "v1"),
             _ => ("git-events-runner.rs", "v1alpha1"),
