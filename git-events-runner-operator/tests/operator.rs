@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
 mod operator {
+    mod deletion;
     mod fixture;
     mod manifests;
     mod policies;

@@ -83,7 +83,7 @@ impl Fixture {
         format!("{}-{name}", self.namespace)
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
             "Secret" | "ConfigMap" | "ServiceAccount" | "Namespace" => ("", "v1"),
             "Job" => ("batch", "v1"),
