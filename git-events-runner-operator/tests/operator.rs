@@ -7,4 +7,5 @@ mod operator {
     mod manifests;
     mod policies;
     mod typical_flow;
+    mod waiting;
 }

@@ -4,6 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream::BoxStream};
 use git_events_runner_core::{RunPhase, RunRequest, job};
 use git_events_runner_tests::{
     Auth, GitRepo, GitServer, Operator, Options,
@@ -12,7 +13,7 @@ use git_events_runner_tests::{
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod, events::v1::Event};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
 };
 use serde_json::{Value, json};
 
@@ -131,6 +132,14 @@ impl Fixture {
         self.wait_for_jobs(&format!("Jobs that are {phases:?}"), |jobs| jobs.iter().map(job::phase).eq(phases.iter().copied())).await
     }
 
+    /// All that happens to our Jobs from now on.
+    pub async fn history(&self) -> History {
+        let jobs = Api::<Job>::namespaced(self.client.clone(), &self.namespace);
+        let now = jobs.list_metadata(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+        let changes = jobs.watch(&WatchParams::default(), &now).await.unwrap();
+        History(changes.map(|change| change.unwrap()).boxed())
+    }
+
     /// Has the Pod of a Job that runs [`for ever`](super::manifests::FOR_EVER) end well.
     pub async fn end(&self, job: &Job) {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
@@ -157,6 +166,21 @@ impl Fixture {
         });
         events.sort_by_key(|event| event.event_time.clone().map(|time| time.0));
         events.into_iter().filter_map(|event| event.reason).collect()
+    }
+}
+
+/// What happens to Jobs, one after the other.
+pub struct History(BoxStream<'static, WatchEvent<Job>>);
+
+impl History {
+    /// The next version of a Job.
+    pub async fn next_of(&mut self, name: &str) -> Job {
+        loop {
+            match self.0.next().await.unwrap() {
+                WatchEvent::Added(job) | WatchEvent::Modified(job) | WatchEvent::Deleted(job) if job.name_any() == name => return job,
+                _ => {}
+            }
+        }
     }
 }
 
