@@ -4,8 +4,12 @@
 mod operator {
     mod deletion;
     mod fixture;
+    mod health;
     mod manifests;
+    mod namespaces;
+    mod overrides;
     mod policies;
+    mod runs;
     mod typical_flow;
     mod waiting;
 }

@@ -59,11 +59,16 @@ impl Fixture {
 
     /// Applies an object, to this namespace if its kind is of one.
     pub async fn put(&self, object: Value) {
+        self.put_into(&self.namespace, object).await;
+    }
+
+    /// The same with another namespace.
+    pub async fn put_into(&self, namespace: &str, object: Value) {
         let mut object: DynamicObject = serde_json::from_value(object).unwrap();
         let kind = object.types.clone().unwrap().kind;
-        object.metadata.namespace = (!is_of_cluster(&kind)).then(|| self.namespace.to_string());
+        object.metadata.namespace = (!is_of_cluster(&kind)).then(|| namespace.to_owned());
         let params = PatchParams::apply("tester").force();
-        self.api(&kind).patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
+        self.api_of(namespace, &kind).patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
     }
 
     /// Changes a part of an object, as `kubectl patch --type=merge` would.
@@ -85,6 +90,10 @@ impl Fixture {
     }
 
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        self.api_of(&self.namespace, kind)
+    }
+
+    fn api_of(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
             "Secret" | "ConfigMap" | "ServiceAccount" | "Namespace" => ("", "v1"),
             "Job" => ("batch", "v1"),
@@ -94,7 +103,7 @@ impl Fixture {
         if is_of_cluster(kind) {
             return Api::all_with(self.client.clone(), &resource);
         }
-        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
     pub async fn status(&self, kind: &str, name: &str) -> Value {
