@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Resource,
@@ -11,11 +11,11 @@ use kube::{
         PredicateConfig, WatchStreamExt as _,
         controller::{self, Action as Requeue, ReconcileRequest, applier},
         reflector::{self, ObjectRef, Store, store::Writer},
-        watcher,
+        watcher::{self, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 /// How many objects may be asked to be reconciled before they are taken into the queue proper, which knows each of them once.
@@ -33,6 +33,8 @@ pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
 /// Those of one namespace, or of the whole cluster.
 struct Part<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<Guarded<K>>,
+    /// Whether all were seen. The store itself tells one task only.
+    are_known: watch::Receiver<bool>,
     asked: mpsc::Sender<ObjectRef<Guarded<K>>>,
 }
 
@@ -45,6 +47,7 @@ struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     api: Api<Guarded<K>>,
     store: Store<Guarded<K>>,
     writer: Writer<Guarded<K>>,
+    are_known: watch::Sender<bool>,
     asked: mpsc::Receiver<ObjectRef<Guarded<K>>>,
 }
 
@@ -57,8 +60,9 @@ where
     for api in apis {
         let (store, writer) = reflector::store();
         let (sender, asked) = mpsc::channel(ASKED);
-        parts.push(Part { store: store.clone(), asked: sender });
-        watches.push(Watch { api, store, writer, asked });
+        let (known, are_known) = watch::channel(false);
+        parts.push(Part { store: store.clone(), are_known, asked: sender });
+        watches.push(Watch { api, store, writer, are_known: known, asked });
     }
     (Objects { parts: Arc::new(parts) }, Watches { watches })
 }
@@ -78,7 +82,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Objects<K> {
     /// Waits until all were seen once.
     pub async fn are_known(&self) {
         // It fails only when the writer is gone, and then nobody is left to wait either.
-        future::join_all(self.parts.iter().map(|part| part.store.wait_until_ready())).await;
+        future::join_all(self.parts.iter().map(async |part| part.are_known.clone().wait_for(|known| *known).await.map(drop))).await;
     }
 
     /// Has an object reconciled, if it is there.
@@ -113,8 +117,8 @@ where
 {
     /// Fills the cache, and does nothing else.
     pub async fn run(self) {
-        let watches = self.watches.into_iter().map(|Watch { api, writer, .. }| {
-            seen(api, writer).for_each(|seen| {
+        let watches = self.watches.into_iter().map(|Watch { api, writer, are_known, .. }| {
+            seen(api, writer, are_known).for_each(|seen| {
                 seen.err().inspect(report);
                 future::ready(())
             })
@@ -132,9 +136,9 @@ where
         F: Fn(Arc<Guarded<K>>, Arc<C>) -> D + Copy + Send + 'static,
         D: Future<Output = Option<Timestamp>> + Send + 'static,
     {
-        let controllers = self.watches.into_iter().map(|Watch { api, store, writer, asked }| {
+        let controllers = self.watches.into_iter().map(|Watch { api, store, writer, are_known, asked }| {
             let relevant = move |object: &Guarded<K>| Some(hash(&relevant(object)));
-            let changed = seen(api, writer).predicate_filter(relevant, PredicateConfig::default());
+            let changed = seen(api, writer, are_known).predicate_filter(relevant, PredicateConfig::default());
             let changed = changed.map_ok(|object| ReconcileRequest::from(ObjectRef::from_obj(&object)));
             let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
             let queue = stream::select(changed, asked.map(|object| Ok(object.into())));
@@ -161,7 +165,11 @@ where
 }
 
 /// What a watch sees of objects that are there. What nobody here reads of them is not kept.
-fn seen<K>(api: Api<Guarded<K>>, writer: Writer<Guarded<K>>) -> impl futures_util::Stream<Item = Result<Guarded<K>, watcher::Error>> + Send
+fn seen<K>(
+    api: Api<Guarded<K>>,
+    writer: Writer<Guarded<K>>,
+    are_known: watch::Sender<bool>,
+) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
@@ -169,6 +177,11 @@ where
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, Event::InitDone) {
+                are_known.send_replace(true);
+            }
+        })
         .applied_objects()
 }
 
