@@ -3,6 +3,7 @@
 
 mod operator {
     mod deletion;
+    mod documentation;
     mod fixture;
     mod typical_flow;
 }
