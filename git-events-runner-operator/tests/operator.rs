@@ -5,5 +5,7 @@ mod operator {
     mod deletion;
     mod documentation;
     mod fixture;
+    mod manifests;
+    mod policies;
     mod typical_flow;
 }
