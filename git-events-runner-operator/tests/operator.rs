@@ -5,7 +5,12 @@ mod operator {
     mod deletion;
     mod documentation;
     mod fixture;
+    mod health;
     mod manifests;
+    mod namespaces;
+    mod overrides;
     mod policies;
+    mod runs;
     mod typical_flow;
+    mod waiting;
 }
