@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
 mod operator {
+    mod deletion;
+    mod documentation;
     mod fixture;
+    mod manifests;
+    mod policies;
     mod typical_flow;
 }

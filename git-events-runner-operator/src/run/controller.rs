@@ -15,7 +15,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 /// How many objects may be asked to be reconciled before they are taken into the queue proper, which knows each of them once.
@@ -34,6 +34,8 @@ pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
 struct Part<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<Guarded<K>>,
     asked: mpsc::Sender<ObjectRef<Guarded<K>>>,
+    /// Whether all were seen once. The store's own way to wait for that wakes only one of several tasks.
+    known: watch::Receiver<bool>,
 }
 
 /// What fills [`Objects`], for as long as it runs.
@@ -46,6 +48,7 @@ struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<Guarded<K>>,
     writer: Writer<Guarded<K>>,
     asked: mpsc::Receiver<ObjectRef<Guarded<K>>>,
+    known: watch::Sender<bool>,
 }
 
 /// Watches all that these give access to.
@@ -57,8 +60,9 @@ where
     for api in apis {
         let (store, writer) = reflector::store();
         let (sender, asked) = mpsc::channel(ASKED);
-        parts.push(Part { store: store.clone(), asked: sender });
-        watches.push(Watch { api, store, writer, asked });
+        let (known_sender, known) = watch::channel(false);
+        parts.push(Part { store: store.clone(), asked: sender, known });
+        watches.push(Watch { api, store, writer, asked, known: known_sender });
     }
     (Objects { parts: Arc::new(parts) }, Watches { watches })
 }
@@ -77,8 +81,10 @@ impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Objects<K> {
 
     /// Waits until all were seen once.
     pub async fn are_known(&self) {
-        // It fails only when the writer is gone, and then nobody is left to wait either.
-        future::join_all(self.parts.iter().map(|part| part.store.wait_until_ready())).await;
+        for part in self.parts.iter() {
+            // It fails only when the watch is gone, and then nobody is left to wait either.
+            let _ = part.known.clone().wait_for(|known| *known).await;
+        }
     }
 
     /// Has an object reconciled, if it is there.
@@ -113,8 +119,8 @@ where
 {
     /// Fills the cache, and does nothing else.
     pub async fn run(self) {
-        let watches = self.watches.into_iter().map(|Watch { api, writer, .. }| {
-            seen(api, writer).for_each(|seen| {
+        let watches = self.watches.into_iter().map(|Watch { api, writer, known, .. }| {
+            seen(api, writer, known).for_each(|seen| {
                 seen.err().inspect(report);
                 future::ready(())
             })
@@ -132,9 +138,9 @@ where
         F: Fn(Arc<Guarded<K>>, Arc<C>) -> D + Copy + Send + 'static,
         D: Future<Output = Option<Timestamp>> + Send + 'static,
     {
-        let controllers = self.watches.into_iter().map(|Watch { api, store, writer, asked }| {
+        let controllers = self.watches.into_iter().map(|Watch { api, store, writer, asked, known }| {
             let relevant = move |object: &Guarded<K>| Some(hash(&relevant(object)));
-            let changed = seen(api, writer).predicate_filter(relevant, PredicateConfig::default());
+            let changed = seen(api, writer, known).predicate_filter(relevant, PredicateConfig::default());
             let changed = changed.map_ok(|object| ReconcileRequest::from(ObjectRef::from_obj(&object)));
             let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
             let queue = stream::select(changed, asked.map(|object| Ok(object.into())));
@@ -161,7 +167,11 @@ where
 }
 
 /// What a watch sees of objects that are there. What nobody here reads of them is not kept.
-fn seen<K>(api: Api<Guarded<K>>, writer: Writer<Guarded<K>>) -> impl futures_util::Stream<Item = Result<Guarded<K>, watcher::Error>> + Send
+fn seen<K>(
+    api: Api<Guarded<K>>,
+    writer: Writer<Guarded<K>>,
+    known: watch::Sender<bool>,
+) -> impl futures_util::Stream<Item = Result<Guarded<K>, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
@@ -169,6 +179,11 @@ where
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                known.send_replace(true);
+            }
+        })
         .applied_objects()
 }
 
