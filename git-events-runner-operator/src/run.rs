@@ -99,21 +99,19 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let leader =
         Arc::new(Leader { client: client.clone(), scope, namespace, parallelism, config, catalog, changes, firings, events, metrics });
 
-    let get_ready = async {
-        triggers.are_known().await;
+    let answer = async {
+        // Before that, triggers that are there would be told not to be, and some forges never come back after that.
+        let mut stopped = stop.clone();
+        tokio::select! { () = triggers.are_known() => {}, () = stop::requested(&mut stopped) => return }
         ready.send_replace(true);
-        std::future::pending::<()>().await;
+        http::serve(webhooks, hooks, stop.clone()).await;
     };
-    let work = async {
-        let lead = leader::lead(client, lease, stop.clone(), |now| firings_too.handled(now), |leadership| leader.lead(leadership));
-        let ((), led) = tokio::join!(http::serve(webhooks, hooks, stop.clone()), lead);
-        led
-    };
+    let lead = leader::lead(client, lease, stop.clone(), |now| firings_too.handled(now), |leadership| leader.lead(leadership));
     tokio::select! {
-        done = work => done?,
-        done = follower.follow() => done?,
+        ((), led) = async { tokio::join!(answer, lead) } => led?,
+        followed = follower.follow() => followed?,
         never = pulse.beat() => match never {},
-        () = async { tokio::join!(get_ready, catalog_watches, trigger_watches.run(), publisher.publish()); } => {}
+        ((), (), ()) = async { tokio::join!(catalog_watches, trigger_watches.run(), publisher.publish()) } => {}
     }
     utility.await.context("the utility port panicked")?;
     info!("ended");

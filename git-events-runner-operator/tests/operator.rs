@@ -2,6 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
 mod operator {
+    mod deletion;
+    mod documentation;
     mod fixture;
+    mod health;
+    mod manifests;
+    mod namespaces;
+    mod overrides;
+    mod policies;
+    mod runs;
     mod typical_flow;
+    mod waiting;
 }

@@ -96,6 +96,24 @@ impl Jobs {
         Ok(())
     }
 
+    /// Lets a Job vanish that was deleted before it began, and that is nobody's any more. One that has changed since it was read stays.
+    ///
+    /// # Errors
+    ///
+    /// [`ActionError::Unavailable`]: the Job is there still.
+    pub async fn let_go(&self, job: &Job) -> Result<(), ActionError> {
+        self.take_finalizer_off(job, json!({}), json!({})).await.map(drop)
+    }
+
+    /// Takes our finalizer off. False: the Job is another one by now, and to be looked at again.
+    async fn take_finalizer_off(&self, job: &Job, mut metadata: Value, spec: Value) -> Result<bool, ActionError> {
+        metadata["resourceVersion"] = json!(job.metadata.resource_version);
+        metadata["finalizers"] = job.finalizers().iter().filter(|finalizer| *finalizer != REGISTERED).cloned().collect();
+        let patch = json!({ "metadata": metadata, "spec": spec });
+        let api = self.api(&job.namespace().unwrap_or_default());
+        is_written(api.patch(&job.name_any(), &by_us(), &Patch::Merge(patch)).await)
+    }
+
     fn api(&self, namespace: &str) -> Api<Job> {
         Api::namespaced(self.shared.client.clone(), namespace)
     }
@@ -220,15 +238,7 @@ impl JobAction {
     async fn begin(&self, job: &Job) -> Result<bool, ActionError> {
         let queue = self.kueue().filter(|_| is_suspended(job));
         let labels = queue.map_or_else(|| json!({ SLOT: SLOT_TAKEN }), |queue| json!({ KUEUE_QUEUE: queue, SLOT: SLOT_OF_KUEUE }));
-        self.let_go(job, json!({ "labels": labels }), json!({ "suspend": queue.is_some() })).await
-    }
-
-    /// Takes our finalizer off. False: the Job is another one by now, and to be looked at again.
-    async fn let_go(&self, job: &Job, mut metadata: Value, spec: Value) -> Result<bool, ActionError> {
-        metadata["resourceVersion"] = json!(job.metadata.resource_version);
-        metadata["finalizers"] = job.finalizers().iter().filter(|finalizer| *finalizer != REGISTERED).cloned().collect();
-        let patch = json!({ "metadata": metadata, "spec": spec });
-        is_written(self.api().patch(&job.name_any(), &by_us(), &Patch::Merge(patch)).await)
+        self.jobs.take_finalizer_off(job, json!({ "labels": labels }), json!({ "suspend": queue.is_some() })).await
     }
 
     /// Deletes a Job that has not begun, if it is still as it was read. Our finalizer keeps it listed. False: as above.
@@ -331,7 +341,7 @@ impl Action for JobAction {
                     self.delete_registered(&job).await?;
                     false
                 }
-                RunPhase::Deleted => self.let_go(&job, json!({}), json!({})).await?,
+                RunPhase::Deleted => self.jobs.take_finalizer_off(&job, json!({}), json!({})).await?,
                 RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed => self.delete_begun(&job).await?,
             };
             if is_over {

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Resource,
@@ -11,7 +11,7 @@ use kube::{
         PredicateConfig, WatchStreamExt as _,
         controller::{self, Action as Requeue, ReconcileRequest, applier},
         reflector::{self, ObjectRef, Store, store::Writer},
-        watcher::{self, Event, watcher},
+        watcher,
     },
 };
 use serde::de::DeserializeOwned;
@@ -33,9 +33,9 @@ pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
 /// Those of one namespace, or of the whole cluster.
 struct Part<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<Guarded<K>>,
-    /// Whether all were seen. The store itself tells one task only.
-    are_known: watch::Receiver<bool>,
     asked: mpsc::Sender<ObjectRef<Guarded<K>>>,
+    /// Whether all were seen once. The store's own way to wait for that wakes only one of several tasks.
+    known: watch::Receiver<bool>,
 }
 
 /// What fills [`Objects`], for as long as it runs.
@@ -47,8 +47,8 @@ struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     api: Api<Guarded<K>>,
     store: Store<Guarded<K>>,
     writer: Writer<Guarded<K>>,
-    are_known: watch::Sender<bool>,
     asked: mpsc::Receiver<ObjectRef<Guarded<K>>>,
+    known: watch::Sender<bool>,
 }
 
 /// Watches all that these give access to.
@@ -60,9 +60,9 @@ where
     for api in apis {
         let (store, writer) = reflector::store();
         let (sender, asked) = mpsc::channel(ASKED);
-        let (known, are_known) = watch::channel(false);
-        parts.push(Part { store: store.clone(), are_known, asked: sender });
-        watches.push(Watch { api, store, writer, are_known: known, asked });
+        let (known_sender, known) = watch::channel(false);
+        parts.push(Part { store: store.clone(), asked: sender, known });
+        watches.push(Watch { api, store, writer, asked, known: known_sender });
     }
     (Objects { parts: Arc::new(parts) }, Watches { watches })
 }
@@ -81,8 +81,10 @@ impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Objects<K> {
 
     /// Waits until all were seen once.
     pub async fn are_known(&self) {
-        // It fails only when the writer is gone, and then nobody is left to wait either.
-        future::join_all(self.parts.iter().map(async |part| part.are_known.clone().wait_for(|known| *known).await.map(drop))).await;
+        for part in self.parts.iter() {
+            // It fails only when the watch is gone, and then nobody is left to wait either.
+            let _ = part.known.clone().wait_for(|known| *known).await;
+        }
     }
 
     /// Has an object reconciled, if it is there.
@@ -117,8 +119,8 @@ where
 {
     /// Fills the cache, and does nothing else.
     pub async fn run(self) {
-        let watches = self.watches.into_iter().map(|Watch { api, writer, are_known, .. }| {
-            seen(api, writer, are_known).for_each(|seen| {
+        let watches = self.watches.into_iter().map(|Watch { api, writer, known, .. }| {
+            seen(api, writer, known).for_each(|seen| {
                 seen.err().inspect(report);
                 future::ready(())
             })
@@ -136,9 +138,9 @@ where
         F: Fn(Arc<Guarded<K>>, Arc<C>) -> D + Copy + Send + 'static,
         D: Future<Output = Option<Timestamp>> + Send + 'static,
     {
-        let controllers = self.watches.into_iter().map(|Watch { api, store, writer, are_known, asked }| {
+        let controllers = self.watches.into_iter().map(|Watch { api, store, writer, asked, known }| {
             let relevant = move |object: &Guarded<K>| Some(hash(&relevant(object)));
-            let changed = seen(api, writer, are_known).predicate_filter(relevant, PredicateConfig::default());
+            let changed = seen(api, writer, known).predicate_filter(relevant, PredicateConfig::default());
             let changed = changed.map_ok(|object| ReconcileRequest::from(ObjectRef::from_obj(&object)));
             let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
             let queue = stream::select(changed, asked.map(|object| Ok(object.into())));
@@ -168,8 +170,8 @@ where
 fn seen<K>(
     api: Api<Guarded<K>>,
     writer: Writer<Guarded<K>>,
-    are_known: watch::Sender<bool>,
-) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send
+    known: watch::Sender<bool>,
+) -> impl futures_util::Stream<Item = Result<Guarded<K>, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
@@ -178,8 +180,8 @@ where
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .inspect_ok(move |event| {
-            if matches!(event, Event::InitDone) {
-                are_known.send_replace(true);
+            if matches!(event, watcher::Event::InitDone) {
+                known.send_replace(true);
             }
         })
         .applied_objects()

@@ -16,7 +16,9 @@ use tracing::warn;
 pub enum Seen {
     /// It has ended, and nobody has told of it yet.
     Ended(Box<Job>, Run, RunResult),
-    /// It was deleted, or is to be before it has begun.
+    /// It is to be deleted, and has not begun: our finalizer keeps it.
+    Withdrawn(Box<Job>, Run),
+    /// It was deleted.
     Gone(Run),
     /// All Jobs were listed anew: some may have vanished while nobody looked.
     Listed,
@@ -47,7 +49,7 @@ fn seen(event: Event<Job>) -> Option<Seen> {
             let phase = job::phase(&job);
             let run = run(&job)?;
             if phase.has_not_begun() {
-                job.metadata.deletion_timestamp.is_some().then_some(Seen::Gone(run))
+                job.metadata.deletion_timestamp.is_some().then(|| Seen::Withdrawn(Box::new(job), run))
             } else {
                 let is_told = !job.labels().contains_key(job::SLOT);
                 (phase.is_finished() && !is_told).then(|| Seen::Ended(Box::new(job), run, phase.into()))

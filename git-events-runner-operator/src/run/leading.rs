@@ -7,9 +7,9 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use git_events_runner_core::{KubeCatalog, KubeStore, ObjectRef, Scope, Trigger, TriggerId, crd, job::Jobs};
+use git_events_runner_core::{KubeCatalog, KubeStore, ObjectRef, RunRef, Scope, Trigger, TriggerId, crd, job::Jobs};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 use tokio::sync::{
     broadcast::{self, error::RecvError},
@@ -34,6 +34,9 @@ use crate::{
 
 /// How often what is remembered of objects that are gone is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
+
+/// How often Jobs are looked at that were deleted before they began.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// What leading takes, and what outlives a leadership.
 pub struct Leader {
@@ -71,6 +74,7 @@ impl Leader {
         let (_, action_watches) = objects::<crd::Action>(scope.apis(&self.client));
         let (_, cluster_action_watches) = objects::<crd::ClusterAction>(vec![Api::all(self.client.clone())]);
         let known = Known { schedule, webhook };
+        let recheck = Recheck { git_repos, cluster_git_repos, doubted: Arc::default() };
         let triggers = Arc::new(Triggers {
             client: self.client.clone(),
             store: KubeStore::new(self.client.clone()),
@@ -80,11 +84,11 @@ impl Leader {
             config: self.config.clone(),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
-            recheck: Recheck { git_repos, cluster_git_repos },
+            recheck: recheck.clone(),
             handled: leadership.handled_until,
             tracked: Mutex::default(),
         });
-        let sources = Arc::new(Sources { client: self.client.clone(), catalog: self.catalog.clone(), failures: Default::default() });
+        let sources = Arc::new(Sources { client: self.client.clone(), catalog: self.catalog.clone(), recheck, failures: Mutex::default() });
         let actions = Arc::new(Actions { client: self.client.clone(), catalog: self.catalog.clone(), namespace: self.namespace.clone() });
         self.catalog.ready().await.map_err(anyhow::Error::from_boxed)?;
         let changes = self.changes.subscribe();
@@ -111,9 +115,18 @@ impl Leader {
         known.are_known().await;
         let ours = Jobs::new(self.client.clone(), self.scope.clone(), self.config.clone());
         let mut seen = std::pin::pin!(jobs::watch(&self.client, &self.scope));
-        while let Some(seen) = seen.next().await {
+        let mut withdrawn = BTreeMap::new();
+        let mut now_and_then = tokio::time::interval(LET_GO);
+        loop {
+            let seen = tokio::select! {
+                seen = seen.next() => seen,
+                _ = now_and_then.tick() => {
+                    let_go(&ours, &known, &mut withdrawn).await;
+                    continue;
+                }
+            };
             match seen {
-                Seen::Ended(job, (run, request), result) => {
+                Some(Seen::Ended(job, (run, request), result)) => {
                     triggers.turns.one_has_ended();
                     known.reconcile(&request.key.trigger).await;
                     self.metrics.finished(result);
@@ -123,16 +136,22 @@ impl Leader {
                         warn!(job = job.metadata.name, "{error}");
                     }
                 }
-                Seen::Gone((_, request)) => {
+                Some(Seen::Withdrawn(job, (run, request))) => {
+                    known.reconcile(&request.key.trigger).await;
+                    withdrawn.insert(run, (job, request.key.trigger));
+                }
+                Some(Seen::Gone((run, request))) => {
+                    withdrawn.remove(&run);
                     triggers.turns.one_has_ended();
                     known.reconcile(&request.key.trigger).await;
                 }
-                Seen::Listed => {
+                Some(Seen::Listed) => {
                     triggers.turns.one_has_ended();
                     for id in known.running() {
                         known.reconcile(&id).await;
                     }
                 }
+                None => return,
             }
         }
     }
@@ -204,12 +223,17 @@ impl Known {
         self.map(|t| Some(t.id()).filter(|id| names(id, &t.spec.common)), |t| Some(t.id()).filter(|id| names(id, &t.spec.common)))
     }
 
-    /// All triggers, and when each was made.
+    /// All triggers that can be evaluated, and when each was made.
     fn all(&self) -> BTreeMap<TriggerId, Option<Timestamp>> {
         fn made(meta: &ObjectMeta) -> Option<Timestamp> {
             meta.creation_timestamp.as_ref().map(|made| made.0)
         }
-        self.map(|t| Some((t.id(), made(&t.metadata))), |t| Some((t.id(), made(&t.metadata)))).into_iter().collect()
+        fn of<K: TriggerKind>(trigger: &K) -> Option<(TriggerId, Option<Timestamp>)> {
+            let meta = trigger.meta();
+            let is_evaluated = meta.deletion_timestamp.is_none();
+            Some((trigger.policy().ok().filter(|_| is_evaluated)?.id().clone(), made(meta)))
+        }
+        self.map(of, of).into_iter().collect()
     }
 }
 
@@ -238,6 +262,17 @@ async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: Know
     }
 }
 
+/// Lets Jobs vanish that were deleted before they began, when their trigger is gone as well: nobody else would.
+async fn let_go(jobs: &Jobs, known: &Known, withdrawn: &mut BTreeMap<RunRef, (Box<Job>, TriggerId)>) {
+    let all = if withdrawn.is_empty() { BTreeMap::new() } else { known.all() };
+    let orphans: Vec<_> = withdrawn.extract_if(.., |_, (_, trigger)| !all.contains_key(trigger)).collect();
+    for (run, (job, _)) in orphans {
+        if let Err(error) = jobs.let_go(&job).await {
+            warn!(%run, "{error}");
+        }
+    }
+}
+
 /// Forgets what is remembered of objects that are gone.
 async fn forget(known: Known, triggers: Arc<Triggers>, sources: Arc<Sources>) {
     let mut now_and_then = tokio::time::interval(FORGET);
@@ -251,6 +286,6 @@ async fn forget(known: Known, triggers: Arc<Triggers>, sources: Arc<Sources>) {
         }
         triggers.retain(|id| all.contains_key(id));
         let there = triggers.recheck.all();
-        sources.retain(|id| there.contains(id)).await;
+        sources.retain(|id| there.contains(id));
     }
 }

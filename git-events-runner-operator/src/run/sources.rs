@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +11,6 @@ use git_events_runner_core::{KubeCatalog, ObjectRef, Reason, Reference, Retry, S
 use jiff::Timestamp;
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::{
@@ -55,9 +54,15 @@ impl SourceKind for crd::ClusterGitRepo {
 pub struct Recheck {
     pub git_repos: Objects<crd::GitRepo>,
     pub cluster_git_repos: Objects<crd::ClusterGitRepo>,
+    /// Those that are to be looked at although they are said to be well.
+    pub doubted: Arc<Mutex<BTreeSet<ObjectRef>>>,
 }
 
 impl Recheck {
+    fn doubted(&self) -> MutexGuard<'_, BTreeSet<ObjectRef>> {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All sources that there are.
     pub fn all(&self) -> BTreeSet<ObjectRef> {
         let repos = self.git_repos.all();
@@ -67,6 +72,7 @@ impl Recheck {
     }
 
     pub fn recheck(&self, source: &ObjectRef) {
+        self.doubted().insert(source.clone());
         match source.kind.as_str() {
             "GitRepo" => self.git_repos.reconcile_if_not_busy(source.namespace.as_deref(), &source.name),
             "ClusterGitRepo" => self.cluster_git_repos.reconcile_if_not_busy(None, &source.name),
@@ -79,6 +85,7 @@ impl Recheck {
 pub struct Sources {
     pub client: Client,
     pub catalog: KubeCatalog,
+    pub recheck: Recheck,
     /// How often each has failed since it could last be reached.
     pub failures: Mutex<BTreeMap<ObjectRef, u32>>,
 }
@@ -94,8 +101,13 @@ pub async fn reconcile<K: SourceKind>(object: Arc<Guarded<K>>, sources: Arc<Sour
     let (health, before, next) = match &object.0 {
         Ok(source) => {
             let id = source.name();
+            let said = source.status().and_then(|status| Health::said_by(&status.conditions, meta.generation));
+            let is_doubted = sources.recheck.doubted().remove(&id);
+            if !is_doubted && said.is_some_and(|said| said.level == Level::Ready) {
+                return None;
+            }
             let (health, retry) = sources.look(&id).await;
-            let next = sources.next(&id, retry).await;
+            let next = sources.next(&id, retry);
             (health, source.status().map(|status| status.conditions.clone()).unwrap_or_default(), next)
         }
         Err(malformed) => (Health::new(Level::Stalled, Reason::InvalidSpec, malformed.to_string()), vec![], None),
@@ -129,8 +141,8 @@ impl Sources {
         }
     }
 
-    async fn next(&self, id: &ObjectRef, retry: Option<Retry>) -> Option<Timestamp> {
-        let mut failures = self.failures.lock().await;
+    fn next(&self, id: &ObjectRef, retry: Option<Retry>) -> Option<Timestamp> {
+        let mut failures = self.failures();
         let Some(retry) = retry else {
             failures.remove(id);
             return None;
@@ -143,8 +155,13 @@ impl Sources {
     }
 
     /// Forgets sources that are gone.
-    pub async fn retain(&self, is_there: impl Fn(&ObjectRef) -> bool) {
-        self.failures.lock().await.retain(|id, _| is_there(id));
+    pub fn retain(&self, is_there: impl Fn(&ObjectRef) -> bool) {
+        self.failures().retain(|id, _| is_there(id));
+        self.recheck.doubted().retain(is_there);
+    }
+
+    fn failures(&self) -> MutexGuard<'_, BTreeMap<ObjectRef, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -241,7 +241,6 @@ impl Triggers {
         match evaluated {
             Ok(next) => {
                 tracked.problems.whole = None;
-                self.firings.evaluated(id, next);
                 next
             }
             // It is gone, and nobody waits for it.
@@ -278,6 +277,7 @@ impl Triggers {
             engine::request_by_hand(&**trigger, &self.store, text, now).await?;
         }
         let evaluation = engine::prepare(&**trigger, &self.store, &self.catalog, &mut tracked.memory, now).await?;
+        self.firings.evaluated(trigger.id(), evaluation.next);
         self.report_dropped(object, trigger);
         self.report(trigger, tracked, &evaluation);
         let look_up_again = self.look_up(object, trigger, tracked).await;

@@ -4,15 +4,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use git_events_runner_core::{RunPhase, job};
+use futures_util::{StreamExt as _, stream::BoxStream};
+use git_events_runner_core::{RunPhase, RunRequest, job};
 use git_events_runner_tests::{
     Auth, GitRepo, GitServer, Operator, Options,
     cluster::{Cluster, Mode, Namespace},
 };
-use k8s_openapi::api::{batch::v1::Job, events::v1::Event};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod, events::v1::Event};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
 };
 use serde_json::{Value, json};
 
@@ -52,21 +53,57 @@ impl Fixture {
     /// Applies manifests, each to this namespace, as `kubectl apply` would.
     pub async fn apply(&self, manifests: &str) {
         for manifest in serde_saphyr::from_multiple::<Value>(manifests).unwrap() {
-            let mut object: DynamicObject = serde_json::from_value(manifest).unwrap();
-            object.metadata.namespace = Some(self.namespace.to_string());
-            let params = PatchParams::apply("tester").force();
-            let api = self.api(&object.types.clone().unwrap().kind);
-            api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
+            self.put(manifest).await;
         }
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    /// Applies an object, to this namespace if its kind is of one.
+    pub async fn put(&self, object: Value) {
+        self.put_into(&self.namespace, object).await;
+    }
+
+    /// The same with another namespace.
+    pub async fn put_into(&self, namespace: &str, object: Value) {
+        let mut object: DynamicObject = serde_json::from_value(object).unwrap();
+        let kind = object.types.clone().unwrap().kind;
+        object.metadata.namespace = (!is_of_cluster(&kind)).then(|| namespace.to_owned());
+        let params = PatchParams::apply("tester").force();
+        self.api_of(namespace, &kind).patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
+    }
+
+    /// Changes a part of an object, as `kubectl patch --type=merge` would.
+    pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn delete(&self, kind: &str, name: &str) {
+        self.api(kind).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub async fn get(&self, kind: &str, name: &str) -> Option<DynamicObject> {
+        self.api(kind).get_opt(name).await.unwrap()
+    }
+
+    /// A name that no other test has, for objects that are of no namespace.
+    pub fn unique(&self, name: &str) -> String {
+        format!("{}-{name}", self.namespace)
+    }
+
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        self.api_of(&self.namespace, kind)
+    }
+
+    fn api_of(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
-            "Secret" | "ConfigMap" | "ServiceAccount" => ("", "v1"),
+            "Secret" | "ConfigMap" | "ServiceAccount" | "Namespace" => ("", "v1"),
+            "Job" => ("batch", "v1"),
             _ => ("git-events-runner.rs", "v1alpha1"),
         };
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.client.clone(), &self.namespace, &kind)
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        if is_of_cluster(kind) {
+            return Api::all_with(self.client.clone(), &resource);
+        }
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
     pub async fn status(&self, kind: &str, name: &str) -> Value {
@@ -94,6 +131,35 @@ impl Fixture {
         jobs
     }
 
+    /// Waits until our Jobs are as they should be, and answers them.
+    pub async fn wait_for_jobs(&self, what: &str, are_so: impl Fn(&[Job]) -> bool) -> Vec<Job> {
+        wait_for(what, async || Some(self.jobs().await).filter(|jobs| are_so(jobs))).await
+    }
+
+    /// Waits until our Jobs are in these phases, in the order in which they were registered, and answers them.
+    pub async fn wait_for_phases(&self, phases: &[RunPhase]) -> Vec<Job> {
+        self.wait_for_jobs(&format!("Jobs that are {phases:?}"), |jobs| jobs.iter().map(job::phase).eq(phases.iter().copied())).await
+    }
+
+    /// All that happens to our Jobs from now on.
+    pub async fn history(&self) -> History {
+        let jobs = Api::<Job>::namespaced(self.client.clone(), &self.namespace);
+        let now = jobs.list_metadata(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+        let changes = jobs.watch(&WatchParams::default(), &now).await.unwrap();
+        History(changes.map(|change| change.unwrap()).boxed())
+    }
+
+    /// Has the Pod of a Job that runs [`for ever`](super::manifests::FOR_EVER) end well.
+    pub async fn end(&self, job: &Job) {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
+        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={}", job.name_any()));
+        let is_running = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+        let running = async || pods.list(&of_job).await.unwrap().items.into_iter().find(is_running);
+        let pod = wait_for(&format!("a Pod of {} that runs", job.name_any()), running).await;
+        let succeeded = json!({ "status": { "phase": "Succeeded" } });
+        pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(succeeded)).await.unwrap();
+    }
+
     /// Waits until there are so many Jobs that have ended well.
     pub async fn wait_for_succeeded(&self, number: usize) -> Vec<Job> {
         let succeeded = |jobs: &Vec<Job>| jobs.iter().filter(|found| job::phase(found) == RunPhase::Succeeded).count() >= number;
@@ -110,6 +176,30 @@ impl Fixture {
         events.sort_by_key(|event| event.event_time.clone().map(|time| time.0));
         events.into_iter().filter_map(|event| event.reason).collect()
     }
+}
+
+/// What happens to Jobs, one after the other.
+pub struct History(BoxStream<'static, WatchEvent<Job>>);
+
+impl History {
+    /// The next version of a Job.
+    pub async fn next_of(&mut self, name: &str) -> Job {
+        loop {
+            match self.0.next().await.unwrap() {
+                WatchEvent::Added(job) | WatchEvent::Modified(job) | WatchEvent::Deleted(job) if job.name_any() == name => return job,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_of_cluster(kind: &str) -> bool {
+    kind.starts_with("Cluster") || kind == "Namespace"
+}
+
+/// The run that a Job is.
+pub fn request(of: &Job) -> RunRequest {
+    job::run_status(of).unwrap().request
 }
 
 /// A condition of a status.
@@ -134,10 +224,4 @@ pub fn overview(server: &GitServer) -> String {
     let manifests = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/overview.yaml")).unwrap();
     let manifests = manifests.replace("https://git.example.com/the-best-team/cool-project.git", &server.uri("cool-project"));
     manifests.replace("interval: 5m", "interval: 1s")
-}
-
-/// A Secret, as a manifest.
-pub fn secret(name: &str, values: &[(&str, &str)]) -> String {
-    let values: serde_json::Map<_, _> = values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": values }).to_string()
 }

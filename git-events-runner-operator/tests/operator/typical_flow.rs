@@ -1,25 +1,23 @@
 //! The typical flow that the documentation describes, in a cluster.
 
-use git_events_runner_core::{RunRequest, job};
+use git_events_runner_core::job;
 use git_events_runner_tests::Auth;
-use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use super::fixture::{Fixture, overview, secret};
-
-fn request(found: &Job) -> RunRequest {
-    job::run_status(found).unwrap().request
-}
+use super::{
+    fixture::{Fixture, overview, request},
+    manifests::secret,
+};
 
 #[tokio::test]
 async fn the_typical_flow_works_as_documented() {
     let f = Fixture::new(Auth::Basic("robot".into(), "pass word".into())).await;
     let repo = f.repo("cool-project");
     let first = repo.push("main", &[("deploy.sh", "exit 0")]).unwrap();
-    f.apply(&secret("cool-project-auth", &[("username", "robot"), ("password", "pass word")])).await;
-    f.apply(&secret("webhook-auth", &[("token", "open sesame")])).await;
-    f.apply(&json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "git-events-runner-jobs" } }).to_string()).await;
+    f.put(secret("cool-project-auth", &[("username", "robot"), ("password", "pass word")])).await;
+    f.put(secret("webhook-auth", &[("token", "open sesame")])).await;
+    f.put(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "git-events-runner-jobs" } })).await;
     f.apply(&overview(&f.server)).await;
     let operator = f.operator(&[]);
 
