@@ -4,6 +4,7 @@
 
 mod operator {
     mod deletion;
+    mod documentation;
     mod fixture;
     mod health;
     mod manifests;
@@ -11,6 +12,7 @@ mod operator {
     mod overrides;
     mod policies;
     mod runs;
+    mod slots;
     mod typical_flow;
     mod waiting;
 }

@@ -35,6 +35,11 @@ impl Operator {
         &self.identity
     }
 
+    /// Where it listens for webhook requests.
+    pub fn webhooks_port(&self) -> u16 {
+        self.webhooks_port
+    }
+
     /// Waits until it says that it is ready.
     pub fn wait_until_ready(&self) -> Result<()> {
         let ready = || exchange(self.utility_port, "GET", "/ready", &[], b"").ok().filter(|(status, ..)| *status == 200);
@@ -73,6 +78,11 @@ impl Operator {
     /// Kills it as a crash would.
     pub fn kill(&mut self) -> Result<()> {
         self.program.kill()
+    }
+
+    /// Whether it has ended, as at a fail point.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        self.program.has_ended()
     }
 
     /// Asks it to end as a kubelet would, and waits until it has; answers all that it logged.

@@ -64,6 +64,11 @@ impl Program {
         Ok(())
     }
 
+    /// Whether it has ended, by itself or otherwise.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn end(mut self, signal: Signal) -> Result<(ExitStatus, Vec<String>)> {
         kill_process(Pid::from_child(&self.child), signal)?;

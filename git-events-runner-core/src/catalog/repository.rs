@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::values::{self, Name, Values};
 use crate::{
     CatalogError, ObjectRef, crd,
-    source::git::{Credentials, NotARepoUri, RepoUri, Repository, Tls},
+    source::git::{Credentials, NotARepoUri, Proxy, RepoUri, Repository, Tls},
 };
 
 /// A repository as it is specified, for the triggers of a namespace.
@@ -97,14 +97,8 @@ impl Specified<'_> {
     /// The repository, ready for checks. `uri` is what its `repoUri` was parsed to.
     pub fn repository(&self, uri: Result<RepoUri, NotARepoUri>, secrets: &BTreeMap<Name, Values>) -> Result<Repository, CatalogError> {
         let crd::Repository { repo_uri: _, tls_config, auth_config, ssh_config: _, timeout, proxy } = self.spec;
-        if proxy.is_some() {
-            return Err(self.invalid("proxy is not available yet"));
-        }
         let uri = uri.map_err(|error| self.invalid(format!("repoUri: {error}")))?;
         let timeout = timeout.get().map_err(|error| self.invalid(format!("timeout: {error}")))?;
-        if tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl) {
-            return Err(self.invalid("tlsConfig.noVerifySsl is not available yet: give the server's authority as tlsConfig.caCert"));
-        }
         let values = self.values(secrets)?;
         let value = |purpose| values.get(&purpose).copied();
         let secret = |purpose| value(purpose).unwrap_or_default().into();
@@ -114,8 +108,13 @@ impl Specified<'_> {
             Some(crd::AuthType::Token) => Credentials::Token { token: secret(Purpose::Token) },
             Some(crd::AuthType::Ssh | crd::AuthType::GithubApp) => return Err(self.invalid(NO_SUCH_METHOD_YET)),
         };
-        let tls = Tls { ca_certificates: value(Purpose::CaCertificates).map(str::to_owned) };
-        Ok(Repository { tls, credentials, timeout, ..Repository::new(uri) })
+        let no_verify = tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl);
+        let tls = Tls { ca_certificates: value(Purpose::CaCertificates).map(str::to_owned), no_verify };
+        let proxy = proxy.as_ref().map(|proxy| Proxy {
+            url: proxy.url.clone(),
+            credentials: proxy.secret_ref.as_ref().map(|_| (secret(Purpose::ProxyUsername), secret(Purpose::ProxyPassword))),
+        });
+        Ok(Repository { tls, credentials, proxy, timeout, ..Repository::new(uri) })
     }
 
     pub fn invalid(&self, message: impl Into<String>) -> CatalogError {

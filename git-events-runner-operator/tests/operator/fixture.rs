@@ -18,7 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 
 /// How long what the operator is to do may take.
-const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(30);
 
 /// A namespace of a cluster, a git server, and what an operator may do there. Operators watch this namespace only.
 pub struct Fixture {
