@@ -14,6 +14,7 @@ mod operator {
     mod policies;
     mod runs;
     mod slots;
+    mod taking_over;
     mod typical_flow;
     mod waiting;
 }
