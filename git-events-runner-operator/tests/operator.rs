@@ -1,5 +1,6 @@
 //! The operator on a real Kubernetes, whose node is simulated: Jobs run and complete, and nothing is in their containers.
-#![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test cannot set up fails it")]
+#![expect(clippy::future_not_send, reason = "each test has a thread of its own")]
 
 mod operator {
     mod deletion;

@@ -39,8 +39,8 @@ async fn namespaces_that_are_not_allowed_are_told_and_work_when_their_labels_cha
     f.patch("Namespace", &f.namespace, labels(Some("a"))).await;
     f.wait_for_succeeded(2).await;
     for trigger in ["source", "action"] {
-        let status = f.wait_for_ready("ScheduleTrigger", trigger, "True", "Watching").await;
-        assert_eq!(status["state"], "Idle");
+        f.wait_for_ready("ScheduleTrigger", trigger, "True", "Watching").await;
+        f.wait_for_status("ScheduleTrigger", trigger, "it is idle", |status| status["state"] == "Idle").await;
     }
     f.patch("Namespace", &f.namespace, labels(None)).await;
     for trigger in ["source", "action"] {
