@@ -11,6 +11,7 @@ mod operator {
     mod overrides;
     mod policies;
     mod runs;
+    mod slots;
     mod typical_flow;
     mod waiting;
 }

@@ -182,10 +182,14 @@ impl Fixture {
 pub struct History(BoxStream<'static, WatchEvent<Job>>);
 
 impl History {
+    pub async fn next(&mut self) -> WatchEvent<Job> {
+        tokio::time::timeout(WITHIN, self.0.next()).await.expect("something happens to a Job").expect("the watch goes on")
+    }
+
     /// The next version of a Job.
     pub async fn next_of(&mut self, name: &str) -> Job {
         loop {
-            match self.0.next().await.unwrap() {
+            match self.next().await {
                 WatchEvent::Added(job) | WatchEvent::Modified(job) | WatchEvent::Deleted(job) if job.name_any() == name => return job,
                 _ => {}
             }
