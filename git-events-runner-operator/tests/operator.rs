@@ -3,6 +3,7 @@
 #![expect(clippy::future_not_send, reason = "each test has a thread of its own")]
 
 mod operator {
+    mod broken;
     mod deletion;
     mod documentation;
     mod fixture;

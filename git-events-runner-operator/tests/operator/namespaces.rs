@@ -71,7 +71,7 @@ async fn a_git_repo_reads_no_secret_of_another_namespace() {
     for (kind, name) in [("GitRepo", "app"), ("ScheduleTrigger", "it")] {
         let status = f.wait_for_ready(kind, name, "False", "InvalidSpec").await;
         let message = condition(&status, "Stalled").unwrap()["message"].as_str().unwrap();
-        assert!(message.contains("secretRef.namespace is default"), "{message}");
+        assert!(message.contains("authConfig.secretRef.namespace is default"), "{message}");
     }
     assert!(f.jobs().await.is_empty());
 }
