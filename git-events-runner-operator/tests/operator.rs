@@ -8,6 +8,7 @@ mod operator {
     mod documentation;
     mod fixture;
     mod health;
+    mod idle;
     mod manifests;
     mod namespaces;
     mod overrides;

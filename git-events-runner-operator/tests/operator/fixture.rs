@@ -22,6 +22,7 @@ pub const WITHIN: Duration = Duration::from_secs(30);
 
 /// A namespace of a cluster, a git server, and what an operator may do there. Operators watch this namespace only.
 pub struct Fixture {
+    pub cluster: &'static Cluster,
     pub namespace: Namespace<'static>,
     pub client: Client,
     pub server: GitServer,
@@ -34,7 +35,7 @@ impl Fixture {
         let namespace = cluster.namespace().await.unwrap();
         let account = cluster.operator_account(&namespace).await.unwrap();
         let server = GitServer::start(&Options { auth, ..Options::default() }).unwrap();
-        Self { namespace, client: cluster.client().await.unwrap(), server, account }
+        Self { cluster, namespace, client: cluster.client().await.unwrap(), server, account }
     }
 
     /// Starts a replica, and waits until it is ready.
@@ -182,10 +183,14 @@ impl Fixture {
 pub struct History(BoxStream<'static, WatchEvent<Job>>);
 
 impl History {
+    pub async fn next(&mut self) -> WatchEvent<Job> {
+        tokio::time::timeout(WITHIN, self.0.next()).await.expect("something happens to a Job").expect("the watch goes on")
+    }
+
     /// The next version of a Job.
     pub async fn next_of(&mut self, name: &str) -> Job {
         loop {
-            match self.0.next().await.unwrap() {
+            match self.next().await {
                 WatchEvent::Added(job) | WatchEvent::Modified(job) | WatchEvent::Deleted(job) if job.name_any() == name => return job,
                 _ => {}
             }

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::{Stream, StreamExt as _};
 use git_events_runner_core::{RunPhase, RunRequest, job};
 use git_events_runner_tests::{Auth, Operator};
 use k8s_openapi::api::{batch::v1::Job, coordination::v1::Lease};
 use kube::{
     Api, ResourceExt as _,
-    api::{ListParams, WatchEvent, WatchParams},
+    api::{ListParams, WatchEvent},
 };
 use serde_json::Value;
 
 use super::{
-    fixture::{Fixture, WITHIN, request, wait_for},
+    fixture::{Fixture, History, request, wait_for},
     manifests::{FOR_EVER, action_that, git_repo, runtime_config, schedule_trigger, with},
 };
 
@@ -29,9 +28,9 @@ fn has_ended(job: &Job) -> bool {
     conditions.any(|condition| condition.status == "True" && ["Complete", "Failed"].contains(&condition.type_.as_str()))
 }
 
-/// The Jobs at each moment since somebody began to look: none of their changes is missed.
-struct Moments<S> {
-    changes: S,
+/// The Jobs at each moment: no change of them is missed.
+struct Moments {
+    history: History,
     running: BTreeSet<String>,
     /// How many ran at a time, at most.
     most: usize,
@@ -40,15 +39,19 @@ struct Moments<S> {
     ended: BTreeSet<String>,
 }
 
-impl<S: Stream<Item = kube::Result<WatchEvent<Job>>> + Unpin> Moments<S> {
+impl Moments {
+    /// From now on, with those that run.
+    async fn new(f: &Fixture, running: &[Job]) -> Self {
+        let running: BTreeSet<_> = running.iter().map(|job| job.name_any()).collect();
+        Self { history: f.history().await, most: running.len(), running, begun: vec![], ended: BTreeSet::new() }
+    }
+
     /// Waits for the next change, and looks.
     async fn next(&mut self) {
-        let change = tokio::time::timeout(WITHIN, self.changes.next()).await.expect("something happens");
-        match change.expect("the watch goes on").unwrap() {
+        match self.history.next().await {
             WatchEvent::Added(job) | WatchEvent::Modified(job) => self.look(&job),
             WatchEvent::Deleted(job) => drop(self.running.remove(&job.name_any())),
-            WatchEvent::Bookmark(_) => {}
-            WatchEvent::Error(error) => panic!("{error:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -65,14 +68,6 @@ impl<S: Stream<Item = kube::Result<WatchEvent<Job>>> + Unpin> Moments<S> {
             self.most = self.most.max(self.running.len());
         }
     }
-}
-
-async fn watch(f: &Fixture) -> Moments<impl Stream<Item = kube::Result<WatchEvent<Job>>> + Unpin> {
-    let jobs = Api::<Job>::namespaced(f.client.clone(), &f.namespace);
-    let list = jobs.list(&ListParams::default()).await.unwrap();
-    let changes = jobs.watch(&WatchParams::default(), &list.metadata.resource_version.unwrap()).await.unwrap().boxed();
-    let running: BTreeSet<_> = list.items.iter().filter(|job| has_begun(job) && !has_ended(job)).map(|job| job.name_any()).collect();
-    Moments { changes, most: running.len(), running, begun: vec![], ended: BTreeSet::new() }
 }
 
 /// Which replica leads.
@@ -122,14 +117,13 @@ async fn never_more_run_than_may_and_the_oldest_begin_first_though_the_leader_is
     let mut replicas = [f.operator(&[]), f.operator(&[])];
 
     // All of them wait before the first one may begin: so there is one order that is right, whoever leads.
-    f.wait_for_phases(&[RunPhase::Running; SLOTS]).await;
+    let blocking = f.wait_for_phases(&[RunPhase::Running; SLOTS]).await;
     wait_for_all(&f, "the first commit is known", |status| status["checkedSources"]["app"]["commitHash"].is_string()).await;
     app.push("main", &[("file", "2")]).unwrap();
     wait_for_all(&f, "a run waits", |status| status["waiting"].as_object().is_some_and(|waiting| waiting.len() == 1)).await;
-    let mut moments = watch(&f).await;
-    assert_eq!(moments.running.len(), SLOTS);
-    for blocks in &moments.running {
-        f.delete("Job", blocks).await;
+    let mut moments = Moments::new(&f, &blocking).await;
+    for job in blocking {
+        f.delete("Job", &job.name_any()).await;
     }
 
     let mut killed = None;
