@@ -9,6 +9,7 @@ mod operator {
     mod fixture;
     mod health;
     mod idle;
+    mod malformed;
     mod manifests;
     mod namespaces;
     mod overrides;
