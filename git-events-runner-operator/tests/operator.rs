@@ -15,6 +15,7 @@ mod operator {
     mod policies;
     mod runs;
     mod slots;
+    mod taking_over;
     mod typical_flow;
     mod waiting;
 }
