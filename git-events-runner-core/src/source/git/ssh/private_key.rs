@@ -108,3 +108,101 @@ fn open_legacy(lines: &[&str], passphrase: Option<&str>) -> Result<PrivateKey, S
     }
     keys::decode_secret_key(&lines.join("\n"), Some(given(passphrase)?)).map_err(|_| WRONG.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64_MIME;
+    use russh::keys::{key::safe_rng, ssh_key::LineEnding};
+
+    use super::*;
+
+    fn key() -> PrivateKey {
+        PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap()
+    }
+
+    fn openssh(key: &PrivateKey) -> String {
+        key.to_openssh(LineEnding::LF).unwrap().to_string()
+    }
+
+    fn protected() -> String {
+        openssh(&key().encrypt(&mut safe_rng(), "canary").unwrap())
+    }
+
+    fn pkcs8(key: &PrivateKey, rounds: u32) -> Vec<u8> {
+        keys::pkcs8::encode_pkcs8_encrypted(b"canary", rounds, key).unwrap()
+    }
+
+    fn pem(label: &str, body: &[u8]) -> String {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----", BASE64_MIME.encode(body))
+    }
+
+    /// The text with some bytes of its body replaced.
+    fn patched(text: &str, find: &[u8], at: usize, by: &[u8]) -> String {
+        let lines: Vec<_> = text.lines().collect();
+        let mut body = body(&lines).unwrap();
+        let from = at + body.windows(find.len()).position(|window| window == find).unwrap();
+        body[from..from + by.len()].copy_from_slice(by);
+        pem(lines[0].trim_start_matches("-----BEGIN ").trim_end_matches("-----"), &body)
+    }
+
+    #[test]
+    fn a_key_is_read_whatever_its_lines_end_with() {
+        let key = key();
+        let text = openssh(&key);
+        for text in [text.clone(), text.trim().to_owned(), text.replace('\n', "\r\n"), format!("\n  {}  \n", text.replace('\n', " \n "))] {
+            assert_eq!(decode(&text, None).unwrap().public_key().key_data(), key.public_key().key_data());
+            assert!(decode(&text, Some("not needed")).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_protected_key_opens_with_its_passphrase_only() {
+        for text in [protected(), pem("ENCRYPTED PRIVATE KEY", &pkcs8(&key(), 2048))] {
+            assert!(decode(&text, Some("canary")).is_ok());
+            assert_eq!(decode(&text, Some("another")).unwrap_err(), WRONG);
+            for none in [None, Some("")] {
+                assert!(decode(&text, none).unwrap_err().contains("is protected by a passphrase"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_would_keep_a_thread_busy_is_refused_at_once() {
+        // The name of the hash, the length of its options, that of the salt, and the salt; then the rounds.
+        let endless = patched(&protected(), b"bcrypt", 6 + 4 + 4 + 16, &[0xff; 4]);
+        assert_eq!(decode(&endless, Some("canary")).unwrap_err(), COSTLY);
+        let long = pem("ENCRYPTED PRIVATE KEY", &pkcs8(&key(), 0x01_2fd1));
+        let endless = patched(&long, &[2, 3, 1, 0x2f, 0xd1], 2, &[0x7f, 0xff, 0xff]);
+        assert_eq!(decode(&endless, Some("canary")).unwrap_err(), COSTLY);
+    }
+
+    #[test]
+    fn certificates_within_a_key_are_not_even_looked_at() {
+        let text = pem("OPENSSH PRIVATE KEY", b"openssh-key-v1\0 ssh-ed25519-cert-v01@openssh.com");
+        assert!(decode(&text, None).unwrap_err().contains("holds a certificate"));
+    }
+
+    #[test]
+    fn what_is_no_private_key_is_told_by_what_it_is() {
+        let cut = openssh(&key());
+        let legacy = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----";
+        for (text, expected) in [
+            ("", "is empty"),
+            ("\n \n", "is empty"),
+            ("ssh-ed25519 canary", "is a public key"),
+            ("-----BEGIN PUBLIC KEY-----\ncanary", "is a public key"),
+            ("PuTTY-User-Key-File-3: canary", "is in the form of PuTTY"),
+            ("canary", "is no private key"),
+            ("-----BEGIN CERTIFICATE-----\ncanary", "is no private key"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\ncanary?\n", "is damaged"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----", "cannot be read"),
+            ("-----BEGIN PRIVATE KEY-----\nY2FuYXJ5\n", "cannot be read"),
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nY2FuYXJ5\n", "cannot be read"),
+            (&cut[..cut.len() / 2 / 4 * 4], ""),
+            (legacy, "`ssh-keygen -p -f FILE`"),
+        ] {
+            let error = decode(text, Some("canary")).unwrap_err();
+            assert!(error.contains(expected) && !error.contains("canary") && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+}
