@@ -1,18 +1,23 @@
 //! Real servers for the tests of git-events-runner, and its own programs.
 
 pub mod cluster;
+mod git_daemon;
 mod git_repo;
 mod git_server;
 mod http;
 mod operator;
 mod program;
 mod random;
+mod server_process;
+mod ssh_server;
 mod wait;
 
+pub use git_daemon::GitDaemon;
 pub use git_repo::GitRepo;
 pub use git_server::{Auth, GitServer, LoggedRequest, Options};
 pub use http::{Answer, free_port, send};
 pub use operator::Operator;
 pub use program::Program;
 pub use random::Random;
+pub use ssh_server::{SshKey, SshServer, hashed};
 pub use wait::wait_for;

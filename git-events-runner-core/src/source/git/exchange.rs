@@ -58,7 +58,7 @@ impl<'a> Exchange<'a> {
                 answer => return answer,
             }
         }
-        let (capabilities, mut found) = self.discover(name).await?;
+        let Advertisement { capabilities, mut found, .. } = self.discover(name).await?;
         if capabilities.version2 {
             found = self.list(&capabilities, name).await?;
         }
@@ -67,20 +67,19 @@ impl<'a> Exchange<'a> {
     }
 
     /// How the server talks, and, where it sends all its refs at once, what the one of this name points at.
-    async fn discover(&mut self, name: &str) -> Result<(Capabilities, Found), SourceError> {
+    async fn discover(&mut self, name: &str) -> Result<Advertisement, SourceError> {
         self.transport.start().await?;
         self.enter("receiving its list of refs");
         let mut advertisement = Advertisement::new(name);
         self.read_refs(|packet| advertisement.read(packet).map(|()| advertisement.is_done())).await?;
-        let Advertisement { capabilities, found, .. } = advertisement;
-        if capabilities.other_objects {
+        if advertisement.capabilities.other_objects {
             let message = format!("{} names its objects by SHA-256, which is not available here: only SHA-1 is", self.repository.uri);
             return Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message));
         }
-        if capabilities.version2 {
-            self.transport.remember(&capabilities);
+        if advertisement.capabilities.version2 {
+            self.transport.remember(&advertisement.capabilities);
         }
-        Ok((capabilities, found))
+        Ok(advertisement)
     }
 
     /// Asks a server of version 2 for one ref.
@@ -122,17 +121,15 @@ impl<'a> Exchange<'a> {
 
     /// Fetches a commit with its files, which was seen at the ref of this name; without its history, where the server can do so.
     pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, pack: PackSender) -> Result<(), SourceError> {
-        let (capabilities, found) = match self.transport.recall() {
-            Some(capabilities) => (capabilities, Found::default()),
+        let (capabilities, want) = match self.transport.recall() {
+            // Of version 2: it gives any commit.
+            Some(capabilities) => (capabilities, Want { ids: vec![*commit], history: false }),
             None => {
                 let (repository, phase) = (self.repository, self.phase.clone());
-                within_timeout(repository, &phase, self.discover(name)).await?
+                let advertisement = within_timeout(repository, &phase, self.discover(name)).await?;
+                let want = Want::of(*commit, &advertisement);
+                (advertisement.capabilities, want)
             }
-        };
-        let want = match found.direct {
-            // A server that gives only what its refs point at: if that is another commit by now, this one is in its history.
-            Some(tip) if !capabilities.any_commit() => Want { id: tip, history: found.commit() != Some(*commit) },
-            _ => Want { id: *commit, history: false },
         };
         let fetched = self.fetch_from(&capabilities, commit, &want, pack).await;
         if fetched.is_err() {
