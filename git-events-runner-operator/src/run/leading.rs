@@ -89,6 +89,7 @@ impl Leader {
             recheck: recheck.clone(),
             handled: leadership.handled_until,
             tracked: Mutex::default(),
+            outdated: Mutex::default(),
         });
         let sources = Arc::new(Sources { client: self.client.clone(), catalog: self.catalog.clone(), recheck, failures: Mutex::default() });
         let trial = Arc::new(Actions { client: self.client.clone(), catalog: self.catalog.clone(), namespace: self.namespace.clone() });
@@ -282,7 +283,7 @@ async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: Know
         changed.extend(overriding);
         let ids = if all { known.all().into_keys().collect() } else { known.naming(&changed) };
         for id in ids {
-            triggers.look_up_again(&id).await;
+            triggers.look_up_again(&id);
             known.reconcile(&id).await;
         }
     }

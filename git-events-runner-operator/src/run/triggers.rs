@@ -1,7 +1,7 @@
 //! Reconciles triggers: evaluates them, follows what became of their runs, and says how they are.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -107,6 +107,8 @@ pub struct Triggers {
     /// Up to when earlier leaders have handled all firings.
     pub handled: Option<Timestamp>,
     pub tracked: Mutex<BTreeMap<TriggerId, Arc<tokio::sync::Mutex<Tracked>>>>,
+    /// Those of which something that they name has changed since they were last evaluated.
+    pub outdated: Mutex<BTreeSet<TriggerId>>,
 }
 
 /// What is remembered of a trigger as long as this leader leads. Losing it loses no event.
@@ -159,6 +161,10 @@ pub async fn reconcile<K: TriggerKind>(object: Arc<Guarded<K>>, triggers: Arc<Tr
     };
     let tracked = triggers.track(readable, trigger.id());
     let mut tracked = tracked.lock().await;
+    if triggers.outdated().remove(trigger.id()) {
+        tracked.looked_up = LookedUp::default();
+        tracked.memory.try_again();
+    }
     let next = triggers.evaluate(readable, &trigger, &mut tracked, now).await;
     for happening in tracked.problems.news() {
         triggers.tell(trigger.id(), happening);
@@ -216,6 +222,7 @@ impl Triggers {
     /// Forgets triggers that are gone.
     pub fn retain(&self, is_there: impl Fn(&TriggerId) -> bool) {
         self.tracked().retain(|id, _| is_there(id));
+        self.outdated().retain(&is_there);
         self.turns.retain(&is_there);
         self.firings.retain(&is_there);
     }
@@ -331,13 +338,12 @@ impl Triggers {
     }
 
     /// Has everything looked up again that a trigger names, and what has failed tried again, because some of it has changed.
-    pub async fn look_up_again(&self, id: &TriggerId) {
-        let tracked = self.tracked().get(id).cloned();
-        if let Some(tracked) = tracked {
-            let mut tracked = tracked.lock().await;
-            tracked.looked_up = LookedUp::default();
-            tracked.memory.try_again();
-        }
+    pub fn look_up_again(&self, id: &TriggerId) {
+        self.outdated().insert(id.clone());
+    }
+
+    fn outdated(&self) -> MutexGuard<'_, BTreeSet<TriggerId>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells of what an evaluation did, and remembers what is wrong.
