@@ -18,5 +18,6 @@ mod operator {
     mod slots;
     mod taking_over;
     mod typical_flow;
+    mod utility;
     mod waiting;
 }
