@@ -215,7 +215,8 @@ pub(super) fn reported(repository: &Repository, text: &str) -> SourceError {
     let lower = text.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     let (reason, message) = if says(&NOT_THERE) {
-        let message = format!("there is no repository at {uri}, or it is hidden from these credentials: check `repoUri` (it reports: {text})");
+        let message =
+            format!("there is no repository at {uri}, or it is hidden from these credentials: check `repoUri` (it reports: {text})");
         (Reason::RepositoryNotFound, message)
     } else if says(&NOT_ALLOWED) {
         let message = format!("{uri} does not open to these credentials: check what they may read (it reports: {text})");

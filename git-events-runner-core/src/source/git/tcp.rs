@@ -8,7 +8,9 @@ use tokio::{
 };
 
 use super::{
-    Repository, client::CONNECT_TIMEOUT, error,
+    Repository,
+    client::CONNECT_TIMEOUT,
+    error,
     transport::{Phase, Transport},
     uri::Remote,
 };

@@ -155,7 +155,9 @@ fn parse_url(text: &str) -> Result<RepoUri, NotARepoUri> {
         return Err(refused("the URI of a repository needs a host, and neither host nor user can begin with `-`".to_owned()));
     }
     match scheme {
-        "ssh" => remote(url.as_str(), url.username(), host, url.port().unwrap_or(SSH_PORT), url.path()).map(|remote| RepoUri(Place::Ssh(remote))),
+        "ssh" => {
+            remote(url.as_str(), url.username(), host, url.port().unwrap_or(SSH_PORT), url.path()).map(|remote| RepoUri(Place::Ssh(remote)))
+        }
         "git" => remote(url.as_str(), "", host, url.port().unwrap_or(GIT_PORT), url.path()).map(|remote| RepoUri(Place::Git(remote))),
         _ => Ok(RepoUri(Place::Http(url))),
     }

@@ -34,11 +34,15 @@ pub(super) fn host_key(repository: &Repository, why: &Distrust, presented: &Publ
     let (kind, fingerprint) = (key.algorithm(), key.fingerprint(HashAlg::Sha256));
     let message = match why {
         Distrust::Unknown => {
-            let unreadable: Vec<_> = known.unreadable.iter().map(|line| format!("; line {line} of it cannot be read")).collect();
+            let unreadable: Vec<_> = known.unreadable.iter().map(|line| format!("line {line}")).collect();
+            let unreadable = match unreadable.as_slice() {
+                [] => String::new(),
+                lines => format!(", of which {} cannot be read,", lines.join(", ")),
+            };
             let line = key.to_openssh().unwrap_or_default();
             format!(
-                "the host key of {uri} is not known: if {fingerprint} is its fingerprint, add to `known_hosts` in the Secret{} the line: {} {}",
-                unreadable.concat(),
+                "the host key of {uri} is not known: if {fingerprint} is its fingerprint, add to `known_hosts` in the Secret{unreadable} the \
+                 line: {} {}",
                 known.name,
                 line.trim_end()
             )
@@ -55,7 +59,9 @@ pub(super) fn host_key(repository: &Repository, why: &Distrust, presented: &Publ
         }
         Distrust::Revoked => format!("the host key of {uri}, {} {fingerprint}, is revoked in `known_hosts`", kind.as_str()),
         Distrust::Certificate(what) => {
-            format!("the certificate of {uri} for its host key {fingerprint} {what}: check `@cert-authority` in `known_hosts`, or have another made")
+            format!(
+                "the certificate of {uri} for its host key {fingerprint} {what}: check `@cert-authority` in `known_hosts`, or have another made"
+            )
         }
     };
     SourceError::new(Reason::HostKeyMismatch, Retry::Backoff, message)
@@ -108,7 +114,8 @@ pub(super) fn broken(repository: &Repository, why: Option<String>, cause: Error)
 /// The server does not take the key; `why` is what it said when it hung up.
 pub(super) fn refused(repository: &Repository, user: &str, key: &Shown, why: Option<String>) -> SourceError {
     let why: String = why.map(|why| format!(" ({why})")).unwrap_or_default().chars().take(MAX_WORDS).collect();
-    let message = format!("{} refuses the key {} for the user {user}{why}: add its public key there, or correct the Secret", repository.uri, key.0);
+    let message =
+        format!("{} refuses the key {} for the user {user}{why}: add its public key there, or correct the Secret", repository.uri, key.0);
     SourceError::new(Reason::AuthenticationFailed, Retry::Backoff, message)
 }
 

@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn what_is_no_private_key_is_told_by_what_it_is() {
         let cut = openssh(&key());
-        let legacy = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----";
+        let legacy =
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----";
         for (text, expected) in [
             ("", "is empty"),
             ("\n \n", "is empty"),

@@ -83,12 +83,7 @@ mod tests {
                     "rvz/I0S1T/9If9+/CU0HDTF8AV4MPu5Gkkxsb7vUTH4",
                 ],
             ),
-            (
-                "ssh.dev.azure.com",
-                &[
-                    "ohD8VZEXGWo6Ez8GSEJQ9WpafgLFsOfLOtGGQCQo6Og",
-                ],
-            ),
+            ("ssh.dev.azure.com", &["ohD8VZEXGWo6Ez8GSEJQ9WpafgLFsOfLOtGGQCQo6Og"]),
         ];
         let mut count = 0;
         for (host, fingerprints) in published {
