@@ -34,11 +34,15 @@ pub(super) fn host_key(repository: &Repository, why: &Distrust, presented: &Publ
     let (kind, fingerprint) = (key.algorithm(), key.fingerprint(HashAlg::Sha256));
     let message = match why {
         Distrust::Unknown => {
-            let unreadable: Vec<_> = known.unreadable.iter().map(|line| format!("; line {line} of it cannot be read")).collect();
+            let unreadable: Vec<_> = known.unreadable.iter().map(|line| format!("line {line}")).collect();
+            let unreadable = match unreadable.as_slice() {
+                [] => String::new(),
+                lines => format!(", of which {} cannot be read,", lines.join(", ")),
+            };
             let line = key.to_openssh().unwrap_or_default();
             format!(
-                "the host key of {uri} is not known: if {fingerprint} is its fingerprint, add to `known_hosts` in the Secret{} the line: {} {}",
-                unreadable.concat(),
+                "the host key of {uri} is not known: if {fingerprint} is its fingerprint, add to `known_hosts` in the Secret{unreadable} the \
+                 line: {} {}",
                 known.name,
                 line.trim_end()
             )

