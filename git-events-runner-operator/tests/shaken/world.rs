@@ -64,9 +64,9 @@ impl World {
     }
 
     async fn furnish(&self) {
-        let secret = json!({ "metadata": { "name": "git" }, "stringData": { "username": "robot", "password": "secret" } });
-        let secrets = format!("/api/v1/namespaces/{}/secrets", self.namespace);
-        self.cluster.server().create(&secrets, secret.to_string()).await.unwrap();
+        let config = "action: {maxRunningJobs: 40}";
+        self.create_plain("configmaps", "git-events-runner-config", "data", json!({ "runtimeConfig": config })).await;
+        self.create_plain("secrets", "git", "stringData", json!({ "username": "robot", "password": "secret" })).await;
         // All Jobs stay, and none waits too long.
         let job = json!({ "ttlSecondsAfterFinished": 86_400, "jobWaitingTimeoutSeconds": 3600, "annotations": { "test/run-for": "10ms" } });
         self.create("Action", "note", json!({ "actionJob": job })).await;
@@ -92,6 +92,12 @@ impl World {
             let kind = if trigger.kind == Kind::Schedule { "ScheduleTrigger" } else { "WebhookTrigger" };
             self.create(kind, &trigger.name, spec).await;
         }
+    }
+
+    async fn create_plain(&self, plural: &str, name: &str, field: &str, content: Value) {
+        let collection = format!("/api/v1/namespaces/{}/{plural}", self.namespace);
+        let object = json!({ "metadata": { "name": name }, field: content });
+        self.cluster.server().create(&collection, object.to_string()).await.unwrap();
     }
 
     async fn create(&self, kind: &str, name: &str, spec: Value) {
