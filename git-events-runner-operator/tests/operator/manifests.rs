@@ -23,7 +23,8 @@ pub fn git_repo(name: &str, uri: &str) -> Value {
 
 /// A ScheduleTrigger that looks for changes of a GitRepo each second.
 pub fn schedule_trigger(name: &str, source: &str, action: &str) -> Value {
-    let spec = json!({ "sources": { "names": [source] }, "schedule": { "interval": "1s" }, "action": { "kind": "Action", "name": action } });
+    let spec =
+        json!({ "sources": { "names": [source] }, "schedule": { "interval": "1s" }, "action": { "kind": "Action", "name": action } });
     object("ScheduleTrigger", name, spec)
 }
 

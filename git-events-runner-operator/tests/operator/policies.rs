@@ -73,7 +73,8 @@ async fn requests_that_always_run_queue_up_and_a_suspended_trigger_keeps_them() 
 
     f.put(with(trigger.clone(), "suspend", true)).await;
     f.wait_for_ready("WebhookTrigger", "it", "True", "Suspended").await;
-    let refused = async || operator.webhook(&format!("/{}/it/app", f.namespace), ("x-unused", "")).ok().filter(|answer| answer.status == 503);
+    let refused =
+        async || operator.webhook(&format!("/{}/it/app", f.namespace), ("x-unused", "")).ok().filter(|answer| answer.status == 503);
     let refused = wait_for("requests are refused", refused).await;
     assert!(refused.headers.to_ascii_lowercase().contains("retry-after: ") && refused.body["message"] == "the trigger is suspended");
     f.end(&jobs[0]).await;
@@ -157,7 +158,8 @@ async fn a_request_by_hand_runs_once_changed_or_not() {
         f.patch("ScheduleTrigger", "it", json!({ "metadata": { "annotations": { crd::REQUESTED_AT: text } } })).await;
         let jobs = f.wait_for_succeeded(runs).await;
         assert_eq!((request(&jobs[runs - 1]).commit, request(&jobs[runs - 1]).previous), (first, Some(first)));
-        f.wait_for_status("ScheduleTrigger", "it", "it is handled", |status| status["lastHandledRequest"] == text && pending(status) == 0).await;
+        f.wait_for_status("ScheduleTrigger", "it", "it is handled", |status| status["lastHandledRequest"] == text && pending(status) == 0)
+            .await;
     }
     // A change that makes it look again makes it run no more.
     f.patch("ScheduleTrigger", "it", json!({ "spec": { "concurrencyPolicy": "Forbid" } })).await;

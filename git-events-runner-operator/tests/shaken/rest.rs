@@ -11,13 +11,12 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt as _, api::ListParams};
 
 use super::{
-    evidence::wait_a_little,
     traffic::ask,
-    world::{Kind, Trigger, World, repo_name},
+    world::{Kind, Trigger, World, repo_name, wait_a_little},
 };
 
 /// How long what is left to do may take.
-const WITHIN: Duration = Duration::from_secs(300);
+const WITHIN: Duration = Duration::from_secs(600);
 
 /// Has everything looked at once more, and waits until there is nothing left to do.
 pub async fn come_to_rest(world: &World) {

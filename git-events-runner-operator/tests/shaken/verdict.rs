@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use git_events_runner_core::{RunRef, RunRequest};
+use git_events_runner_core::{CommitId, RunRef, RunRequest};
 use jiff::SignedDuration;
 
 use super::{
@@ -79,21 +79,38 @@ impl Seen {
         for trigger in world.triggers.iter().filter(|trigger| trigger.kind != Kind::Always) {
             for source in &trigger.sources {
                 let (trigger, name) = (&trigger.name, repo_name(*source));
-                let runs = self.runs().filter(|(_, run)| run.key.trigger.name == *trigger && run.key.source.name == name);
-                let by_sequence: BTreeMap<_, _> = runs.map(|(_, run)| (run.key.sequence, run.commit)).collect();
-                let commits: Vec<_> = by_sequence.into_values().collect();
-                for pair in commits.windows(2) {
-                    ensure!(pair[0] != pair[1], "{trigger} has run twice in a row for {} of {name}", pair[0]);
-                }
+                let is_of = |run: &RunRequest| run.key.trigger.name == *trigger && run.key.source.name == name;
+                let runs = self.registered.iter().filter(|(_, (_, run))| is_of(run));
+                let mut in_order: Vec<_> = runs.map(|(uid, (_, run))| (uid, run)).collect();
+                in_order.sort_by_key(|(_, run)| run.key.sequence);
+                let last = self.each_follows_another_commit(&in_order)?;
                 let tip = world.tip(*source);
-                ensure!(
-                    commits.last() == Some(&tip),
-                    "the last run of {trigger} for {name} is of {:?}, and its tip is {tip}",
-                    commits.last()
-                );
+                ensure!(last == Some(tip), "the last run of {trigger} for {name} is of {last:?}, and its tip is {tip}");
             }
         }
         Ok(())
+    }
+
+    /// Each run of a source that has begun is of another commit than the one that was acted on before: by the last run that has begun, or
+    /// by one after that, before somebody has deleted it. Answers the commit of the last one.
+    fn each_follows_another_commit(&self, in_order: &[(&String, &RunRequest)]) -> Result<Option<CommitId>> {
+        let (mut last, mut acted_on) = (None, BTreeSet::from([None]));
+        for (uid, run) in in_order {
+            if self.begun.contains_key(*uid) {
+                let RunRequest { key, commit, previous, .. } = run;
+                ensure!(
+                    acted_on.contains(previous),
+                    "{} follows {previous:?}, and after {last:?} only {acted_on:?} was acted on",
+                    key.name()
+                );
+                ensure!(*previous != Some(*commit), "{} has run for {commit} again", key.name());
+                last = Some(*commit);
+                acted_on = BTreeSet::from([last]);
+            } else if self.deleted.contains_key(*uid) {
+                acted_on.insert(Some(run.commit));
+            }
+        }
+        Ok(last)
     }
 
     /// Answers how many requests were accepted.

@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use git_events_runner_core::CommitId;
@@ -86,7 +87,7 @@ impl World {
                 "concurrencyPolicy": if number % 4 == 2 { "Forbid" } else { "Allow" },
             });
             match trigger.kind {
-                Kind::Schedule => spec["schedule"] = json!({ "interval": format!("{}s", 1 + number % 2) }),
+                Kind::Schedule => spec["schedule"] = json!({ "interval": if number % 10 == 0 { "1s" } else { "2s" } }),
                 Kind::Change | Kind::Always => spec["webhook"] = json!({ "multiSource": true, "allowUnauthenticated": true }),
             }
             let kind = if trigger.kind == Kind::Schedule { "ScheduleTrigger" } else { "WebhookTrigger" };
@@ -133,6 +134,11 @@ pub fn repo_name(number: usize) -> String {
 /// Most have a repository of their own, the others share one with an earlier trigger, and some have a second one.
 fn trigger(number: usize) -> Trigger {
     let kind = [Kind::Schedule, Kind::Change, Kind::Schedule, Kind::Change, Kind::Always][number % 5];
-    let second = (number % 3 == 0).then_some((number + 5) % REPOS);
+    let second = number.is_multiple_of(3).then_some((number + 5) % REPOS);
     Trigger { kind, name: format!("{kind:?}-{number}").to_lowercase(), sources: [number % REPOS].into_iter().chain(second).collect() }
+}
+
+/// Waits before another look.
+pub async fn wait_a_little() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
