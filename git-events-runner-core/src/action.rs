@@ -32,6 +32,12 @@ pub trait Action: Send + Sync {
     /// Which action this is.
     fn id(&self) -> &ObjectRef;
 
+    /// In which queue its runs wait for their turn: where one has found no room, a younger one of the same queue is not asked whether it
+    /// finds some. Actions that share their slots share a queue, by the same text; by default an action has one of its own.
+    fn queue(&self) -> String {
+        self.id().to_string()
+    }
+
     /// Makes a run known, durably, without starting it.
     async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError>;
 

@@ -186,7 +186,7 @@ pub async fn evaluate(
     let mut evaluation = prepare(trigger, store, catalog, memory, now).await?;
     for outcome in evaluation.sources.values_mut() {
         if let Outcome::Started(run, request, released) = outcome {
-            match release::begin_by(catalog, run, request).await {
+            match release::begin(catalog, run, request).await {
                 Ok(done) => *released = done,
                 Err(error) => evaluation.not_released.push((run.clone(), error)),
             }

@@ -28,6 +28,7 @@ mod firings;
 mod hooks;
 mod jobs;
 mod leading;
+mod problems;
 mod sources;
 mod status;
 mod triggers;

@@ -1,11 +1,21 @@
 //! The operator on a real Kubernetes, whose node is simulated: Jobs run and complete, and nothing is in their containers.
-#![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test cannot set up fails it")]
+#![expect(clippy::future_not_send, reason = "each test has a thread of its own")]
 
 mod operator {
+    mod broken;
     mod deletion;
     mod documentation;
     mod fixture;
+    mod health;
+    mod idle;
     mod manifests;
+    mod namespaces;
+    mod overrides;
     mod policies;
+    mod runs;
+    mod slots;
+    mod taking_over;
     mod typical_flow;
+    mod waiting;
 }

@@ -6,6 +6,7 @@ mod git_server;
 mod http;
 mod operator;
 mod program;
+mod proxy;
 mod random;
 mod wait;
 
@@ -14,5 +15,6 @@ pub use git_server::{Auth, GitServer, LoggedRequest, Options};
 pub use http::{Answer, free_port, send};
 pub use operator::Operator;
 pub use program::Program;
+pub use proxy::ProxyServer;
 pub use random::Random;
 pub use wait::wait_for;

@@ -3,10 +3,11 @@ use std::{
     fs,
     path::Path,
     process::{Command, ExitStatus},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
+use rustix::{param::clock_ticks_per_second, process::Signal};
 
 use crate::{Answer, Program, free_port, http::exchange, send, wait_for};
 
@@ -73,6 +74,15 @@ impl Operator {
         let status = fs::read_to_string(format!("/proc/{}/status", self.program.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS: the operator has ended")?;
         Ok(line.trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+    }
+
+    /// The time of processors that it has taken so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.program.id()))?;
+        let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat has another form")?;
+        // utime and stime; the first field here is the third of the line.
+        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+        Ok(Duration::from_secs(1) * ticks / u32::try_from(clock_ticks_per_second())?)
     }
 
     /// Kills it as a crash would.

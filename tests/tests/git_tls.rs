@@ -29,7 +29,7 @@ fn server(names: &[&str], by: Option<&Issuer<'_, KeyPair>>, adapt: impl Fn(&mut 
 }
 
 async fn observe(client: &GitClient, server: &GitServer, ca: Option<&str>) -> Result<(), SourceError> {
-    let tls = Tls { ca_certificates: ca.map(str::to_owned) };
+    let tls = Tls { ca_certificates: ca.map(str::to_owned), no_verify: false };
     let repository = Repository { tls, ..Repository::new(RepoUri::parse(&server.uri("app")).unwrap()) };
     let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), repository, client.clone());
     source.observe(&Watch::new(Reference::Branch("main".to_owned()))).await.map(drop)
@@ -72,6 +72,20 @@ async fn every_other_certificate_is_refused_with_its_own_reason() {
         let error = observe(&GitClient::default(), &server, Some(&format!("{ca}{certificate}"))).await.unwrap_err();
         assert_eq!(error.reason(), Reason::CertificateInvalid, "{error}");
         assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn any_certificate_is_accepted_where_none_is_to_be_verified_and_nowhere_else() {
+    let (server, _) = server(&["git.example.com"], None, |params| params.not_after = date_time_ymd(2020, 1, 1));
+    server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    let client = GitClient::default();
+    let repository = Repository::new(RepoUri::parse(&server.uri("app")).unwrap());
+    let unverified = Repository { tls: Tls { no_verify: true, ..Tls::default() }, ..repository.clone() };
+    for (repository, accepted) in [(&repository, false), (&unverified, true), (&repository, false)] {
+        let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), repository.clone(), client.clone());
+        let seen = source.observe(&Watch::new(Reference::Branch("main".to_owned()))).await;
+        assert_eq!(seen.is_ok(), accepted, "connections are not shared between those who verify and those who do not: {seen:?}");
     }
 }
 

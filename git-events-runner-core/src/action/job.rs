@@ -216,13 +216,13 @@ impl JobAction {
             RunPhase::Deleted => return Ok(Turn::Not(Released::Gone)),
             RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed => return Ok(Turn::Not(Released::Begun)),
         }
-        let needs_room = is_suspended(&job) && self.queue().is_none();
+        let needs_room = is_suspended(&job) && self.kueue().is_none();
         let may_begin = !needs_room || self.jobs.has_room().await?;
         Ok(if may_begin { Turn::Now(Box::new(job)) } else { Turn::Not(Released::Waiting) })
     }
 
     /// The queue of Kueue by which Jobs begin, if there is one.
-    fn queue(&self) -> Option<&String> {
+    fn kueue(&self) -> Option<&String> {
         self.job.labels.get(KUEUE_QUEUE)
     }
 
@@ -236,7 +236,7 @@ impl JobAction {
 
     /// Lets a Job begin, in one write. One that somebody has let begin by hand takes its place as well.
     async fn begin(&self, job: &Job) -> Result<bool, ActionError> {
-        let queue = self.queue().filter(|_| is_suspended(job));
+        let queue = self.kueue().filter(|_| is_suspended(job));
         let labels = queue.map_or_else(|| json!({ SLOT: SLOT_TAKEN }), |queue| json!({ KUEUE_QUEUE: queue, SLOT: SLOT_OF_KUEUE }));
         self.jobs.take_finalizer_off(job, json!({ "labels": labels }), json!({ "suspend": queue.is_some() })).await
     }
@@ -260,6 +260,11 @@ impl JobAction {
 impl Action for JobAction {
     fn id(&self) -> &ObjectRef {
         &self.id
+    }
+
+    fn queue(&self) -> String {
+        // Those of Kueue never wait here.
+        if self.kueue().is_some() { self.id.to_string() } else { "Jobs".to_owned() }
     }
 
     async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError> {
@@ -317,6 +322,10 @@ impl Action for JobAction {
             match phase(&job) {
                 RunPhase::Deleted => return Ok(Withdrawn::NeverBegins),
                 RunPhase::Running | RunPhase::Succeeded | RunPhase::Failed => return Ok(Withdrawn::TooLate),
+                RunPhase::Waiting if !is_suspended(&job) => {
+                    // Somebody has let it begin by hand.
+                    self.begin(&job).await?;
+                }
                 RunPhase::Waiting if self.delete_registered(&job).await? => return Ok(Withdrawn::NeverBegins),
                 RunPhase::Waiting => {}
             }

@@ -164,6 +164,10 @@ impl Action for ProcessAction {
         &self.id
     }
 
+    fn queue(&self) -> String {
+        "processes".to_owned()
+    }
+
     async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError> {
         if self.command.argv.is_empty() {
             return Err(ActionError::Invalid(format!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::values::{self, Name, Values};
 use crate::{
     CatalogError, ObjectRef, crd,
-    source::git::{Credentials, NotARepoUri, RepoUri, Repository, Tls},
+    source::git::{Credentials, NotARepoUri, Proxy, RepoUri, Repository, Tls},
 };
 
 /// A repository as it is specified, for the triggers of a namespace.
@@ -45,9 +45,10 @@ const NO_SUCH_METHOD_YET: &str = "authConfig.type ssh and githubApp are not avai
 impl Specified<'_> {
     /// Which values of Secrets it takes.
     pub fn secret_keys(&self) -> Result<Vec<SecretKey>, CatalogError> {
+        self.check_namespaces()?;
         let mut keys = vec![];
         if let Some(ca) = self.spec.tls_config.as_ref().and_then(|tls| tls.ca_cert.as_ref()) {
-            keys.push(self.key(Purpose::CaCertificates, &ca.secret_ref, &ca.key, false)?);
+            keys.push(self.key(Purpose::CaCertificates, &ca.secret_ref, &ca.key, false));
         }
         if let Some(auth) = &self.spec.auth_config {
             let names = auth.keys.clone().unwrap_or_default();
@@ -64,23 +65,30 @@ impl Specified<'_> {
                 crd::AuthType::GithubApp => return Err(self.invalid(NO_SUCH_METHOD_YET)),
             };
             for (purpose, key, optional) in of_method {
-                keys.push(self.key(purpose, &auth.secret_ref, key, optional)?);
+                keys.push(self.key(purpose, &auth.secret_ref, key, optional));
             }
         }
         if let Some(secret) = self.spec.proxy.as_ref().and_then(|proxy| proxy.secret_ref.as_ref()) {
-            keys.push(self.key(Purpose::ProxyUsername, secret, "username", false)?);
-            keys.push(self.key(Purpose::ProxyPassword, secret, "password", false)?);
+            keys.push(self.key(Purpose::ProxyUsername, secret, "username", false));
+            keys.push(self.key(Purpose::ProxyPassword, secret, "password", false));
         }
         Ok(keys)
     }
 
-    /// A GitRepo's Secret is of its own namespace, a ClusterGitRepo's of the one it names, or else of the trigger's.
-    fn key(&self, purpose: Purpose, secret: &crd::NamespacedSecretRef, key: &str, optional: bool) -> Result<SecretKey, CatalogError> {
-        let of = self.id.namespace.as_deref().or(secret.namespace.as_deref()).unwrap_or(self.namespace);
-        if let Some(named) = secret.namespace.as_deref().filter(|named| *named != of) {
-            return Err(self.invalid(format!("secretRef.namespace is {named}: a GitRepo can use Secrets of its own namespace only")));
+    fn check_namespaces(&self) -> Result<(), CatalogError> {
+        let Some(own) = &self.id.namespace else { return Ok(()) };
+        for (path, secret) in self.spec.secrets() {
+            if let Some(named) = secret.namespace.as_ref().filter(|named| *named != own) {
+                return Err(self.invalid(format!("{path}.namespace is {named}: a GitRepo can use Secrets of its own namespace only")));
+            }
         }
-        Ok(SecretKey { purpose, secret: (of.to_owned(), secret.name.clone()), key: key.to_owned(), optional })
+        Ok(())
+    }
+
+    /// A GitRepo's Secret is of its own namespace, a ClusterGitRepo's of the one it names, or else of the trigger's.
+    fn key(&self, purpose: Purpose, secret: &crd::NamespacedSecretRef, key: &str, optional: bool) -> SecretKey {
+        let of = self.id.namespace.as_deref().or(secret.namespace.as_deref()).unwrap_or(self.namespace);
+        SecretKey { purpose, secret: (of.to_owned(), secret.name.clone()), key: key.to_owned(), optional }
     }
 
     /// The values that it takes, out of these Secrets.
@@ -97,14 +105,8 @@ impl Specified<'_> {
     /// The repository, ready for checks. `uri` is what its `repoUri` was parsed to.
     pub fn repository(&self, uri: Result<RepoUri, NotARepoUri>, secrets: &BTreeMap<Name, Values>) -> Result<Repository, CatalogError> {
         let crd::Repository { repo_uri: _, tls_config, auth_config, ssh_config: _, timeout, proxy } = self.spec;
-        if proxy.is_some() {
-            return Err(self.invalid("proxy is not available yet"));
-        }
         let uri = uri.map_err(|error| self.invalid(format!("repoUri: {error}")))?;
         let timeout = timeout.get().map_err(|error| self.invalid(format!("timeout: {error}")))?;
-        if tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl) {
-            return Err(self.invalid("tlsConfig.noVerifySsl is not available yet: give the server's authority as tlsConfig.caCert"));
-        }
         let values = self.values(secrets)?;
         let value = |purpose| values.get(&purpose).copied();
         let secret = |purpose| value(purpose).unwrap_or_default().into();
@@ -114,8 +116,13 @@ impl Specified<'_> {
             Some(crd::AuthType::Token) => Credentials::Token { token: secret(Purpose::Token) },
             Some(crd::AuthType::Ssh | crd::AuthType::GithubApp) => return Err(self.invalid(NO_SUCH_METHOD_YET)),
         };
-        let tls = Tls { ca_certificates: value(Purpose::CaCertificates).map(str::to_owned) };
-        Ok(Repository { tls, credentials, timeout, ..Repository::new(uri) })
+        let no_verify = tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl);
+        let tls = Tls { ca_certificates: value(Purpose::CaCertificates).map(str::to_owned), no_verify };
+        let proxy = proxy.as_ref().map(|proxy| Proxy {
+            url: proxy.url.clone(),
+            credentials: proxy.secret_ref.as_ref().map(|_| (secret(Purpose::ProxyUsername), secret(Purpose::ProxyPassword))),
+        });
+        Ok(Repository { tls, credentials, proxy, timeout, ..Repository::new(uri) })
     }
 
     pub fn invalid(&self, message: impl Into<String>) -> CatalogError {

@@ -44,6 +44,13 @@ impl Memory {
         failing.not_before
     }
 
+    /// Has everything that has failed tried again at the next evaluation: something that it depends on is another by now.
+    pub fn try_again(&mut self) {
+        for failing in self.failing.values_mut() {
+            failing.not_before = Timestamp::MIN;
+        }
+    }
+
     pub(super) fn is_blocked(&self, source: &str, now: Timestamp) -> bool {
         self.failing.get(source).is_some_and(|failing| now < failing.not_before)
     }

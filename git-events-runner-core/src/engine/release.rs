@@ -23,6 +23,7 @@ pub struct Releases {
 ///
 /// - Only a run whose uid the state of its trigger names is released.
 /// - What fails for one trigger does not keep another from its turn.
+/// - A run that has found no room is not overtaken in its [queue](Action::queue) when there is some in the meantime.
 pub async fn release_waiting(triggers: &[&dyn Trigger], store: &dyn StateStore, catalog: &dyn Catalog) -> Releases {
     let mut releases = Releases::default();
     let mut waiting = vec![];
@@ -33,14 +34,33 @@ pub async fn release_waiting(triggers: &[&dyn Trigger], store: &dyn StateStore, 
         }
     }
     waiting.sort_by_cached_key(|status| (status.request.instant, status.run.name.clone()));
+    let mut full = BTreeSet::new();
     for RunStatus { run, request, .. } in waiting {
         let id = &request.key.trigger;
-        match begin_by(catalog, &run, &request).await {
+        match begin_in_order(catalog, &run, &request, &mut full).await {
             Ok(released) => releases.runs.push((run, request, released)),
             Err(error) => releases.failed.push((id.clone(), error)),
         }
     }
     releases
+}
+
+/// Lets a recorded run begin, unless its queue is one of those in which an older run has found no room.
+async fn begin_in_order(
+    catalog: &dyn Catalog,
+    run: &RunRef,
+    request: &RunRequest,
+    full: &mut BTreeSet<String>,
+) -> Result<Released, EvaluateError> {
+    let action = catalog.action(&request.key.trigger, &request.action).await?;
+    if !is_way_clear(&*action, request).await? || full.contains(&action.queue()) {
+        return Ok(Released::Waiting);
+    }
+    let released = action.release(run).await?;
+    if released == Released::Waiting {
+        full.insert(action.queue());
+    }
+    Ok(released)
 }
 
 async fn named_and_waiting(trigger: &dyn Trigger, store: &dyn StateStore, catalog: &dyn Catalog) -> Result<Vec<RunStatus>, EvaluateError> {
@@ -55,21 +75,20 @@ async fn named_and_waiting(trigger: &dyn Trigger, store: &dyn StateStore, catalo
 }
 
 /// Lets a recorded run begin, by the action that it was registered for.
-pub async fn begin_by(catalog: &dyn Catalog, run: &RunRef, request: &RunRequest) -> Result<Released, EvaluateError> {
+pub async fn begin(catalog: &dyn Catalog, run: &RunRef, request: &RunRequest) -> Result<Released, EvaluateError> {
     let action = catalog.action(&request.key.trigger, &request.action).await?;
-    Ok(begin(&*action, run, request).await?)
+    Ok(if is_way_clear(&*action, request).await? { action.release(run).await? } else { Released::Waiting })
 }
 
-async fn begin(action: &dyn Action, run: &RunRef, request: &RunRequest) -> Result<Released, ActionError> {
-    if request.concurrency == ConcurrencyPolicy::Replace {
-        for earlier in earlier_unfinished(action, request).await? {
-            action.stop(&earlier.run).await?;
-        }
-        if !earlier_unfinished(action, request).await?.is_empty() {
-            return Ok(Released::Waiting);
-        }
+/// Whether a run waits for no earlier one to end. One that replaces them ends them.
+async fn is_way_clear(action: &dyn Action, request: &RunRequest) -> Result<bool, ActionError> {
+    if request.concurrency != ConcurrencyPolicy::Replace {
+        return Ok(true);
     }
-    action.release(run).await
+    for earlier in earlier_unfinished(action, request).await? {
+        action.stop(&earlier.run).await?;
+    }
+    Ok(earlier_unfinished(action, request).await?.is_empty())
 }
 
 /// The unfinished runs of the same source with a lower number, registered leftovers included.

@@ -21,7 +21,7 @@ mod store;
 mod uri;
 
 pub use client::{GitClient, Limits};
-pub use repository::{Credentials, Repository, Secret, Tls};
+pub use repository::{Credentials, Proxy, Repository, Secret, Tls};
 pub use uri::{NotARepoUri, RepoUri};
 
 use http::Exchange;

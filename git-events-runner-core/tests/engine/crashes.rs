@@ -45,6 +45,7 @@ fn passed_on(mut mock: MockAction, real: &InMemoryAction) -> MockAction {
     let actions: [InMemoryAction; 5] = std::array::from_fn(|_| real.clone());
     let [register, release, runs, withdraw, stop] = actions;
     mock.expect_id().return_const(real.id().clone());
+    mock.expect_queue().return_const(real.queue());
     mock.expect_register().returning(move |run| at_once(register.register(run)));
     mock.expect_release().returning(move |run| at_once(release.release(run)));
     mock.expect_runs().returning(move |of| at_once(runs.runs(of)));

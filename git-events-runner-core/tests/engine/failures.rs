@@ -56,6 +56,18 @@ fn a_source_that_backs_off_is_not_looked_at_before_its_time() {
 }
 
 #[test]
+fn a_source_that_backs_off_is_looked_at_when_what_it_depends_on_has_changed() {
+    let mut f = with_two_sources(|_| {});
+    f.a.fail_with(Some("down"));
+    f.fire();
+    f.memory.try_again();
+    assert_eq!(reason_of(&f.evaluate(), "a"), Some(Reason::Unreachable));
+    f.a.fail_with(None);
+    f.memory.try_again();
+    assert!(is_started(&f.evaluate(), "a"));
+}
+
+#[test]
 fn success_resets_the_back_off() {
     let mut f = with_two_sources(|_| {});
     let retried_after = |f: &mut Fixture| {

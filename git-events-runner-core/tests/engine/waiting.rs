@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use git_events_runner_core::{
     engine::{Outcome, prepare},
     *,
@@ -28,6 +29,55 @@ fn slots_go_to_the_oldest_first() {
         f.release_waiting();
     }
     assert_eq!(f.begun_keys(), [("a".into(), 0), ("b".into(), 0), ("a".into(), 1)]);
+}
+
+/// Runs of which one ends just when another one has found no room.
+struct EndsMeanwhile(InMemoryAction);
+
+#[async_trait]
+impl Action for EndsMeanwhile {
+    fn id(&self) -> &ObjectRef {
+        self.0.id()
+    }
+
+    async fn register(&self, run: &RunRequest) -> Result<Registered, ActionError> {
+        self.0.register(run).await
+    }
+
+    async fn release(&self, run: &RunRef) -> Result<Released, ActionError> {
+        let released = self.0.release(run).await?;
+        if released == Released::Waiting {
+            self.0.all().iter().for_each(|status| self.0.finish(&status.run.name, RunPhase::Succeeded, status.request.instant));
+        }
+        Ok(released)
+    }
+
+    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        self.0.runs(of).await
+    }
+
+    async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {
+        self.0.withdraw(run).await
+    }
+
+    async fn stop(&self, run: &RunRef) -> Result<(), ActionError> {
+        self.0.stop(run).await
+    }
+}
+
+#[test]
+fn a_run_that_has_found_no_room_is_not_overtaken_when_there_is_some() {
+    let mut f = Fixture::with_slots(1, |plan| plan.on_change_only = false);
+    push(&f.a, "1");
+    for _ in 0..3 {
+        f.fire();
+    }
+    assert_eq!(f.begun_keys(), [("a".into(), 0)]);
+    f.catalog.add_action(EndsMeanwhile(f.action.clone()));
+    f.release_waiting();
+    assert_eq!(f.begun_keys(), [("a".into(), 0)], "the second has found no room, and the third waits as well");
+    f.release_waiting();
+    assert_eq!(f.begun_keys(), [("a".into(), 0), ("a".into(), 1)]);
 }
 
 #[test]

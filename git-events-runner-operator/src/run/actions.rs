@@ -21,6 +21,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub trait ActionKind: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
     fn name(&self) -> ObjectRef;
     fn status(&self) -> Option<&crd::ActionStatus>;
+    /// What its Jobs check out instead of the source that has fired.
+    fn checks_out(&self) -> Option<ObjectRef>;
 }
 
 impl ActionKind for crd::Action {
@@ -31,6 +33,11 @@ impl ActionKind for crd::Action {
     fn status(&self) -> Option<&crd::ActionStatus> {
         self.status.as_ref()
     }
+
+    fn checks_out(&self) -> Option<ObjectRef> {
+        let over = self.spec.source_override.as_ref()?;
+        Some(over.kind.named(&self.namespace().unwrap_or_default(), &over.name))
+    }
 }
 
 impl ActionKind for crd::ClusterAction {
@@ -40,6 +47,11 @@ impl ActionKind for crd::ClusterAction {
 
     fn status(&self) -> Option<&crd::ActionStatus> {
         self.status.as_ref()
+    }
+
+    fn checks_out(&self) -> Option<ObjectRef> {
+        // It can be nothing else.
+        self.spec.source_override.as_ref().map(|over| ObjectRef::cluster("ClusterGitRepo", &over.name))
     }
 }
 

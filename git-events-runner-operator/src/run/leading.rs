@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{
-    actions::{self, Actions},
+    actions::{self, ActionKind, Actions},
     controller::{Objects, objects},
     firings::Firings,
     jobs::{self, Seen},
@@ -54,11 +54,13 @@ pub struct Leader {
     pub metrics: Metrics,
 }
 
-/// The triggers of both kinds.
+/// The triggers and actions of all kinds.
 #[derive(Clone)]
 struct Known {
     schedule: Objects<crd::ScheduleTrigger>,
     webhook: Objects<crd::WebhookTrigger>,
+    actions: Objects<crd::Action>,
+    cluster_actions: Objects<crd::ClusterAction>,
 }
 
 impl Leader {
@@ -71,9 +73,9 @@ impl Leader {
         let (webhook, webhook_watches) = objects(scope.apis(&self.client));
         let (git_repos, git_repo_watches) = objects(scope.apis(&self.client));
         let (cluster_git_repos, cluster_git_repo_watches) = objects(vec![Api::all(self.client.clone())]);
-        let (_, action_watches) = objects::<crd::Action>(scope.apis(&self.client));
-        let (_, cluster_action_watches) = objects::<crd::ClusterAction>(vec![Api::all(self.client.clone())]);
-        let known = Known { schedule, webhook };
+        let (actions, action_watches) = objects(scope.apis(&self.client));
+        let (cluster_actions, cluster_action_watches) = objects(vec![Api::all(self.client.clone())]);
+        let known = Known { schedule, webhook, actions, cluster_actions };
         let recheck = Recheck { git_repos, cluster_git_repos, doubted: Arc::default() };
         let triggers = Arc::new(Triggers {
             client: self.client.clone(),
@@ -87,9 +89,10 @@ impl Leader {
             recheck: recheck.clone(),
             handled: leadership.handled_until,
             tracked: Mutex::default(),
+            outdated: Mutex::default(),
         });
         let sources = Arc::new(Sources { client: self.client.clone(), catalog: self.catalog.clone(), recheck, failures: Mutex::default() });
-        let actions = Arc::new(Actions { client: self.client.clone(), catalog: self.catalog.clone(), namespace: self.namespace.clone() });
+        let trial = Arc::new(Actions { client: self.client.clone(), catalog: self.catalog.clone(), namespace: self.namespace.clone() });
         self.catalog.ready().await.map_err(anyhow::Error::from_boxed)?;
         let changes = self.changes.subscribe();
         let n = self.parallelism;
@@ -98,8 +101,8 @@ impl Leader {
         tasks.spawn(webhook_watches.reconcile(n, Arc::clone(&triggers), triggers::relevant, triggers::reconcile));
         tasks.spawn(git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile));
         tasks.spawn(cluster_git_repo_watches.reconcile(n, Arc::clone(&sources), sources::relevant, sources::reconcile));
-        tasks.spawn(action_watches.reconcile(n, Arc::clone(&actions), actions::relevant, actions::reconcile));
-        tasks.spawn(cluster_action_watches.reconcile(n, actions, actions::relevant, actions::reconcile));
+        tasks.spawn(action_watches.reconcile(n, Arc::clone(&trial), actions::relevant, actions::reconcile));
+        tasks.spawn(cluster_action_watches.reconcile(n, trial, actions::relevant, actions::reconcile));
         tasks.spawn(Arc::clone(self).follow_jobs(known.clone(), Arc::clone(&triggers)));
         tasks.spawn(Arc::clone(self).give_turns(known.clone(), Arc::clone(&triggers)));
         tasks.spawn(follow_changes(changes, known.clone(), Arc::clone(&triggers)));
@@ -178,7 +181,15 @@ impl Leader {
 
 impl Known {
     async fn are_known(&self) {
-        tokio::join!(self.schedule.are_known(), self.webhook.are_known());
+        tokio::join!(self.schedule.are_known(), self.webhook.are_known(), self.actions.are_known(), self.cluster_actions.are_known());
+    }
+
+    /// Has an action reconciled.
+    async fn reconcile_action(&self, id: &ObjectRef) {
+        match id.namespace.as_deref() {
+            Some(namespace) => self.actions.reconcile(Some(namespace), &id.name).await,
+            None => self.cluster_actions.reconcile(None, &id.name).await,
+        }
     }
 
     /// Has a trigger reconciled.
@@ -213,11 +224,22 @@ impl Known {
         self.map(|t| is_running(t.status.as_ref()).then(|| t.id()), |t| is_running(t.status.as_ref()).then(|| t.id()))
     }
 
-    /// The triggers that name one of these.
+    /// The actions that check out one of these.
+    fn overriding(&self, sources: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
+        fn of<K: ActionKind>(actions: &Objects<K>, sources: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
+            let all = actions.all();
+            let usable = all.iter().filter_map(|action| action.0.as_ref().ok());
+            usable.filter(|action| action.checks_out().is_some_and(|source| sources.contains(&source))).map(ActionKind::name).collect()
+        }
+        [of(&self.actions, sources), of(&self.cluster_actions, sources)].concat()
+    }
+
+    /// The triggers that name one of these, or are in it.
     fn naming(&self, objects: &BTreeSet<ObjectRef>) -> Vec<TriggerId> {
         let names = |id: &TriggerId, spec: &crd::TriggerSpec| {
             let kind = spec.sources.kind;
-            spec.sources.names.iter().any(|name| objects.contains(&kind.named(&id.namespace, name)))
+            objects.contains(&ObjectRef::cluster("Namespace", &id.namespace))
+                || spec.sources.names.iter().any(|name| objects.contains(&kind.named(&id.namespace, name)))
                 || objects.contains(&spec.action.kind.named(&id.namespace, &spec.action.name))
         };
         self.map(|t| Some(t.id()).filter(|id| names(id, &t.spec.common)), |t| Some(t.id()).filter(|id| names(id, &t.spec.common)))
@@ -254,9 +276,14 @@ async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: Know
             Err(RecvError::Lagged(_)) => true,
             Err(RecvError::Closed) => return,
         };
+        let overriding = known.overriding(&changed);
+        for action in &overriding {
+            known.reconcile_action(action).await;
+        }
+        changed.extend(overriding);
         let ids = if all { known.all().into_keys().collect() } else { known.naming(&changed) };
         for id in ids {
-            triggers.look_up_again(&id).await;
+            triggers.look_up_again(&id);
             known.reconcile(&id).await;
         }
     }

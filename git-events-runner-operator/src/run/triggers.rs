@@ -9,7 +9,7 @@ use std::{
 };
 
 use git_events_runner_core::{
-    Catalog as _, KubeCatalog, KubeStore, Plan, Reason, Retry, RunResult, StateError, Trigger, TriggerId, crd,
+    Catalog as _, KubeCatalog, KubeStore, Plan, Reason, RunResult, StateError, Trigger, TriggerId, crd,
     engine::{self, EvaluateError, Evaluation, Failure, Memory, Outcome, Settled},
 };
 use jiff::Timestamp;
@@ -28,6 +28,7 @@ use super::{
     controller::Guarded,
     firings::Firings,
     hooks,
+    problems::{Problem, Problems},
     sources::Recheck,
     status,
     turns::Turns,
@@ -38,8 +39,9 @@ use crate::{
     webhook::NoProof,
 };
 
-/// How soon to look again for what a trigger names and what is not there.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(30);
+/// How soon to look again for what a trigger names and what is not there: later each time, up to the second.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_UP_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// How long to wait after a write that failed and that nothing else depends on.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -105,34 +107,27 @@ pub struct Triggers {
     /// Up to when earlier leaders have handled all firings.
     pub handled: Option<Timestamp>,
     pub tracked: Mutex<BTreeMap<TriggerId, Arc<tokio::sync::Mutex<Tracked>>>>,
+    /// Those of which something that they name has changed since they were last evaluated.
+    pub outdated: Mutex<BTreeSet<TriggerId>>,
 }
 
 /// What is remembered of a trigger as long as this leader leads. Losing it loses no event.
 pub struct Tracked {
     memory: Memory,
-    /// The generation whose sources and action were looked up.
-    looked_up: Option<i64>,
+    looked_up: LookedUp,
     problems: Problems,
     /// What was said last.
     said: Option<(Option<i64>, Health)>,
 }
 
-/// What is wrong with a trigger, or keeps it waiting.
+/// When what a trigger names was looked up.
 #[derive(Default)]
-struct Problems {
-    whole: Option<Problem>,
-    /// What is not there, by the source that it is about, or the trigger as a whole.
-    missing: BTreeMap<Option<String>, Problem>,
-    sources: BTreeMap<String, Problem>,
-    held: BTreeSet<String>,
-    expired: bool,
-}
-
-#[derive(Clone, PartialEq)]
-struct Problem {
-    reason: Reason,
-    is_for_good: bool,
-    message: String,
+struct LookedUp {
+    /// For which generation of it; None: it is to be looked up.
+    generation: Option<i64>,
+    /// When to do so again, because something is missing, and how often it was.
+    again: Option<Timestamp>,
+    times: u32,
 }
 
 /// Everything of a trigger that makes it worth looking at when it is another.
@@ -166,7 +161,14 @@ pub async fn reconcile<K: TriggerKind>(object: Arc<Guarded<K>>, triggers: Arc<Tr
     };
     let tracked = triggers.track(readable, trigger.id());
     let mut tracked = tracked.lock().await;
+    if triggers.outdated().remove(trigger.id()) {
+        tracked.looked_up = LookedUp::default();
+        tracked.memory.try_again();
+    }
     let next = triggers.evaluate(readable, &trigger, &mut tracked, now).await;
+    for happening in tracked.problems.news() {
+        triggers.tell(trigger.id(), happening);
+    }
     let health = tracked.problems.health(trigger.plan());
     let said = Some((meta.generation, health));
     if tracked.said != said {
@@ -209,8 +211,8 @@ impl Triggers {
             let expired = results.into_iter().any(|job| job.result == RunResult::Expired);
             Arc::new(tokio::sync::Mutex::new(Tracked {
                 memory: Memory::new(handled),
-                looked_up: None,
-                problems: Problems { expired, ..Problems::default() },
+                looked_up: LookedUp::default(),
+                problems: Problems::new(expired),
                 said: said.map(|said| (object.meta().generation, said)),
             }))
         });
@@ -220,6 +222,7 @@ impl Triggers {
     /// Forgets triggers that are gone.
     pub fn retain(&self, is_there: impl Fn(&TriggerId) -> bool) {
         self.tracked().retain(|id, _| is_there(id));
+        self.outdated().retain(&is_there);
         self.turns.retain(&is_there);
         self.firings.retain(&is_there);
     }
@@ -256,7 +259,6 @@ impl Triggers {
                         let problem = Problem::of(failure);
                         if tracked.problems.whole.as_ref() != Some(&problem) {
                             warn!(trigger = %id, reason = %problem.reason, "cannot be evaluated, next try at {again:.0}: {error}");
-                            self.tell(id, Happening::Failing { reason: problem.reason, message: problem.message.clone() });
                         }
                         tracked.problems.whole = Some(problem);
                     }
@@ -296,9 +298,10 @@ impl Triggers {
 impl Triggers {
     /// Finds out whether what a trigger names is there, so that it is told before it is needed: once, and again while something is missing.
     async fn look_up<K: TriggerKind>(&self, object: &K, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked) -> Option<Timestamp> {
-        let (id, plan) = (trigger.id(), trigger.plan());
-        if tracked.looked_up == Some(plan.generation) {
-            return None;
+        let (id, plan, now) = (trigger.id(), trigger.plan(), Timestamp::now());
+        let looked_up = &tracked.looked_up;
+        if looked_up.generation == Some(plan.generation) && looked_up.again.is_none_or(|again| now < again) {
+            return looked_up.again;
         }
         let mut missing = BTreeMap::new();
         for source in &plan.sources {
@@ -315,22 +318,22 @@ impl Triggers {
                 missing.insert(None, Problem { reason, is_for_good: reason != Reason::SecretNotFound, message });
             }
         }
-        for problem in missing.values().filter(|problem| !tracked.problems.missing.values().any(|known| known == *problem)) {
-            self.tell(id, Happening::Failing { reason: problem.reason, message: problem.message.clone() });
-        }
         // Nobody tells when a Secret comes; of everything else this is told.
-        let again = missing.values().any(|problem| !problem.is_for_good);
-        tracked.looked_up = (!again).then_some(plan.generation);
+        let is_to_come = missing.values().any(|problem| !problem.is_for_good);
+        let times = if is_to_come { looked_up.times.saturating_add(1) } else { 0 };
+        let again = is_to_come.then(|| now + LOOK_UP_AGAIN.saturating_mul(1 << times.min(8)).min(LOOK_UP_AT_LEAST));
+        tracked.looked_up = LookedUp { generation: Some(plan.generation), again, times };
         tracked.problems.missing = missing;
-        again.then(|| Timestamp::now() + LOOK_UP_AGAIN)
+        again
     }
 
-    /// Has everything looked up again that a trigger names, because some of it has changed.
-    pub async fn look_up_again(&self, id: &TriggerId) {
-        let tracked = self.tracked().get(id).cloned();
-        if let Some(tracked) = tracked {
-            tracked.lock().await.looked_up = None;
-        }
+    /// Has everything looked up again that a trigger names, and what has failed tried again, because some of it has changed.
+    pub fn look_up_again(&self, id: &TriggerId) {
+        self.outdated().insert(id.clone());
+    }
+
+    fn outdated(&self) -> MutexGuard<'_, BTreeSet<TriggerId>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells of what an evaluation did, and remembers what is wrong.
@@ -360,28 +363,22 @@ impl Triggers {
                 }
                 Outcome::Failed(failure) => warn!(trigger = %id, source, reason = %failure.reason(), "{failure}"),
             }
-            self.report_problem(id, plan, problems, source, outcome);
+            self.report_problem(plan, problems, source, outcome);
         }
     }
 
-    /// Tells when a source begins to fail, or fails otherwise than before, and when it has recovered.
-    fn report_problem(&self, id: &TriggerId, plan: &Plan, problems: &mut Problems, source: &str, outcome: &Outcome) {
-        let before = problems.sources.remove(source);
+    /// Remembers whether a source fails. If that is news, it is looked at whether the source itself is well.
+    fn report_problem(&self, plan: &Plan, problems: &mut Problems, source: &str, outcome: &Outcome) {
         let now = match outcome {
-            Outcome::Failed(failure) => Some(Problem::of(failure)),
             // It was not looked at.
-            Outcome::Held => before.clone(),
+            Outcome::Held => return,
+            Outcome::Failed(failure) => Some(Problem::of(failure)),
             _ => None,
         };
-        if before != now {
-            let happening = match &now {
-                Some(problem) => Happening::Failing { reason: problem.reason, message: format!("{source}: {}", problem.message) },
-                None => Happening::Recovered(format!("{source} can be looked at again")),
-            };
-            self.tell(id, happening);
-            if let Some(source) = plan.source(source) {
-                self.recheck.recheck(source);
-            }
+        problems.missing.remove(&Some(source.to_owned()));
+        let before = problems.sources.remove(source);
+        if let Some(source) = plan.source(source).filter(|_| before != now) {
+            self.recheck.recheck(source);
         }
         problems.sources.extend(now.map(|now| (source.to_owned(), now)));
     }
@@ -427,41 +424,6 @@ impl Triggers {
     async fn say<K: TriggerKind>(&self, meta: &ObjectMeta, health: &Health) -> Result<(), ()> {
         status::of_trigger::<K>(&self.client, meta, health).await.map_err(|error| {
             warn!(trigger = meta.name, "its status cannot be written: {error}");
-        })
-    }
-}
-
-impl Problem {
-    fn of(failure: &Failure) -> Self {
-        Self { reason: failure.reason(), is_for_good: failure.retry() == Retry::Never, message: failure.to_string() }
-    }
-
-    fn health(&self, of: Option<&str>) -> Health {
-        let level = if self.is_for_good { Level::Stalled } else { Level::Retrying };
-        let message = of.map_or_else(|| self.message.clone(), |source| format!("{source}: {}", self.message));
-        Health::new(level, self.reason, message)
-    }
-}
-
-impl Problems {
-    /// How the trigger is: as its worst part is.
-    fn health(&self, plan: &Plan) -> Health {
-        let whole = self.whole.iter().map(|problem| problem.health(None));
-        let missing = self.missing.iter().map(|(source, problem)| problem.health(source.as_deref()));
-        let sources = self.sources.iter().map(|(source, problem)| problem.health(Some(source)));
-        let expired = self.expired.then(|| {
-            let message =
-                "the last run has waited too long for its turn, and was given up: see jobWaitingTimeoutSeconds and maxRunningJobs";
-            Health::new(Level::Retrying, "Expired", message)
-        });
-        let worst =
-            whole.chain(missing).chain(sources).chain(expired).reduce(|worst, other| if other.level > worst.level { other } else { worst });
-        worst.unwrap_or_else(|| {
-            if plan.suspend {
-                return Health::ready("Suspended", "it is suspended: nothing fires, and nothing is forgotten");
-            }
-            let sources = if plan.sources.len() == 1 { "1 source is".to_owned() } else { format!("{} sources are", plan.sources.len()) };
-            Health::ready("Watching", format!("{sources} watched"))
         })
     }
 }

@@ -35,7 +35,7 @@ async fn a_git_repo_uses_secrets_of_its_own_namespace_only() {
     folder.add(private(&repo("app"), json!({ "name": "git", "namespace": "other" })));
     let error = folder.refused_source("default", &repo("app")).await;
     assert!(matches!(error, CatalogError::Invalid { .. }));
-    let expected = "GitRepo default/app: secretRef.namespace is other: a GitRepo can use Secrets of its own namespace only";
+    let expected = "GitRepo default/app: authConfig.secretRef.namespace is other: a GitRepo can use Secrets of its own namespace only";
     assert_eq!(error.to_string(), expected);
 }
 

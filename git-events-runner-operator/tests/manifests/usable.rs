@@ -44,8 +44,6 @@ async fn without_a_selector_all_namespaces_may_use_it_and_with_an_unknown_label_
 async fn what_is_not_available_yet_says_so() {
     let auth = |kind: &str| json!({ "type": kind, "secretRef": { "name": "git" } });
     let cases = [
-        (json!({ "repoUri": "https://example.com/a", "proxy": { "url": "http://proxy:3128" } }), "proxy is not available yet"),
-        (json!({ "repoUri": "https://example.com/a", "tlsConfig": { "noVerifySsl": true } }), "tlsConfig.noVerifySsl is not available yet"),
         (json!({ "repoUri": "git@example.com:a", "authConfig": auth("ssh") }), "authConfig.type ssh and githubApp are not available yet"),
         (json!({ "repoUri": "https://example.com/a", "authConfig": auth("githubApp") }), "are not available yet: use basic or token"),
     ];

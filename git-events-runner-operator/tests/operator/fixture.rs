@@ -4,6 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream::BoxStream};
 use git_events_runner_core::{RunPhase, RunRequest, job};
 use git_events_runner_tests::{
     Auth, GitRepo, GitServer, Operator, Options,
@@ -12,15 +13,16 @@ use git_events_runner_tests::{
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod, events::v1::Event};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
 };
 use serde_json::{Value, json};
 
 /// How long what the operator is to do may take.
-const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(30);
 
 /// A namespace of a cluster, a git server, and what an operator may do there. Operators watch this namespace only.
 pub struct Fixture {
+    pub cluster: &'static Cluster,
     pub namespace: Namespace<'static>,
     pub client: Client,
     pub server: GitServer,
@@ -33,7 +35,7 @@ impl Fixture {
         let namespace = cluster.namespace().await.unwrap();
         let account = cluster.operator_account(&namespace).await.unwrap();
         let server = GitServer::start(&Options { auth, ..Options::default() }).unwrap();
-        Self { namespace, client: cluster.client().await.unwrap(), server, account }
+        Self { cluster, namespace, client: cluster.client().await.unwrap(), server, account }
     }
 
     /// Starts a replica, and waits until it is ready.
@@ -58,11 +60,16 @@ impl Fixture {
 
     /// Applies an object, to this namespace if its kind is of one.
     pub async fn put(&self, object: Value) {
+        self.put_into(&self.namespace, object).await;
+    }
+
+    /// The same with another namespace.
+    pub async fn put_into(&self, namespace: &str, object: Value) {
         let mut object: DynamicObject = serde_json::from_value(object).unwrap();
         let kind = object.types.clone().unwrap().kind;
-        object.metadata.namespace = (!is_of_cluster(&kind)).then(|| self.namespace.to_string());
+        object.metadata.namespace = (!is_of_cluster(&kind)).then(|| namespace.to_owned());
         let params = PatchParams::apply("tester").force();
-        self.api(&kind).patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
+        self.api_of(namespace, &kind).patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
     }
 
     /// Changes a part of an object, as `kubectl patch --type=merge` would.
@@ -84,6 +91,10 @@ impl Fixture {
     }
 
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        self.api_of(&self.namespace, kind)
+    }
+
+    fn api_of(&self, namespace: &str, kind: &str) -> Api<DynamicObject> {
         let (group, version) = match kind {
             "Secret" | "ConfigMap" | "ServiceAccount" | "Namespace" => ("", "v1"),
             "Job" => ("batch", "v1"),
@@ -93,7 +104,7 @@ impl Fixture {
         if is_of_cluster(kind) {
             return Api::all_with(self.client.clone(), &resource);
         }
-        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
     pub async fn status(&self, kind: &str, name: &str) -> Value {
@@ -131,6 +142,14 @@ impl Fixture {
         self.wait_for_jobs(&format!("Jobs that are {phases:?}"), |jobs| jobs.iter().map(job::phase).eq(phases.iter().copied())).await
     }
 
+    /// All that happens to our Jobs from now on.
+    pub async fn history(&self) -> History {
+        let jobs = Api::<Job>::namespaced(self.client.clone(), &self.namespace);
+        let now = jobs.list_metadata(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+        let changes = jobs.watch(&WatchParams::default(), &now).await.unwrap();
+        History(changes.map(|change| change.unwrap()).boxed())
+    }
+
     /// Has the Pod of a Job that runs [`for ever`](super::manifests::FOR_EVER) end well.
     pub async fn end(&self, job: &Job) {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
@@ -157,6 +176,25 @@ impl Fixture {
         });
         events.sort_by_key(|event| event.event_time.clone().map(|time| time.0));
         events.into_iter().filter_map(|event| event.reason).collect()
+    }
+}
+
+/// What happens to Jobs, one after the other.
+pub struct History(BoxStream<'static, WatchEvent<Job>>);
+
+impl History {
+    pub async fn next(&mut self) -> WatchEvent<Job> {
+        tokio::time::timeout(WITHIN, self.0.next()).await.expect("something happens to a Job").expect("the watch goes on")
+    }
+
+    /// The next version of a Job.
+    pub async fn next_of(&mut self, name: &str) -> Job {
+        loop {
+            match self.next().await {
+                WatchEvent::Added(job) | WatchEvent::Modified(job) | WatchEvent::Deleted(job) if job.name_any() == name => return job,
+                _ => {}
+            }
+        }
     }
 }
 

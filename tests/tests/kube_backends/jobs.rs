@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use git_events_runner_core::{
-    Action, ActionError, Registered, Released, RunPhase, RunRef, RunRequest, crd,
+    Action, ActionError, Registered, Released, RunPhase, RunRef, RunRequest, Withdrawn, crd,
     job::{self, JobAction, JobCredentials},
     testing::{self, ActionHarness},
 };
@@ -117,6 +117,17 @@ async fn a_job_that_somebody_lets_begin_has_begun_when_it_is_released() {
     runs.api::<Job>().patch(&second.name, &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(action.release(&second).await.unwrap(), Released::Begun, "whether there is room or not");
     assert_eq!(phase(&action, &runs.request(1)).await, RunPhase::Running);
+}
+
+#[tokio::test]
+async fn a_job_that_somebody_lets_begin_is_not_withdrawn() {
+    let runs = Runs::new(1).await;
+    let action = runs.action(crd::ActionJob::default(), JobCredentials::None);
+    let run = runs.register(&action, 0).await;
+    let patch = Patch::Merge(json!({ "spec": { "suspend": false } }));
+    runs.api::<Job>().patch(&run.name, &PatchParams::default(), &patch).await.unwrap();
+    assert_eq!(action.withdraw(&run).await.unwrap(), Withdrawn::TooLate);
+    assert_eq!(phase(&action, &runs.request(0)).await, RunPhase::Running);
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ async fn a_git_repo_uses_secrets_of_its_own_namespace_and_a_cluster_git_repo_the
 
     fixture.apply(&repo, private(&server.uri("app"), json!({ "name": "git", "namespace": &*other }))).await;
     let error = fixture.refused_source(&own, &repo).await;
-    let expected = format!("{repo}: secretRef.namespace is {other}: a GitRepo can use Secrets of its own namespace only");
+    let expected = format!("{repo}: authConfig.secretRef.namespace is {other}: a GitRepo can use Secrets of its own namespace only");
     assert_eq!((error.reason(), error.to_string()), (Reason::InvalidSpec, expected));
 
     let shared = ObjectRef::cluster("ClusterGitRepo", &format!("secrets-{own}"));

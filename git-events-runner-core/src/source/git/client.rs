@@ -6,13 +6,14 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Repository, Tls, capabilities::Capabilities, refs::AGENT};
+use super::{Proxy, Repository, Tls, capabilities::Capabilities, refs::AGENT};
 use crate::{Cause, Reason, Retry, SourceError};
 
 /// How long a connection may take to come up, TLS included.
@@ -24,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// Unused connections kept per host: a burst of checks should not leave hundreds.
 const IDLE_PER_HOST: usize = 8;
 
-/// For how many lists of certificate authorities a pool of connections is kept.
+/// For how many ways to trust and to connect a pool of connections is kept.
 const MAX_POOLS: usize = 64;
 
 /// Of how many repositories it is remembered how they talk; some 200 bytes each.
@@ -58,7 +59,7 @@ pub struct GitClient(Arc<Shared>);
 struct Shared {
     roots: RootCertStore,
     limits: Limits,
-    /// By a digest of the additional certificate authorities.
+    /// By a digest of what is trusted, and of the way.
     pools: Mutex<HashMap<[u8; 32], reqwest::Client>>,
     /// By the repository's URI: servers that talk version 2.
     remembered: Mutex<HashMap<String, Remembered>>,
@@ -96,14 +97,14 @@ impl GitClient {
         &self.0.limits
     }
 
-    /// The pool of connections that trust what the repository trusts.
+    /// The pool of connections that trust what the repository trusts, and go the same way.
     pub(super) fn pool(&self, repository: &Repository) -> Result<reqwest::Client, SourceError> {
-        let key = Sha256::digest(repository.tls.ca_certificates.as_deref().unwrap_or_default()).into();
+        let key = pool_key(repository);
         let mut pools = lock(&self.0.pools);
         if let Some(pool) = pools.get(&key) {
             return Ok(pool.clone());
         }
-        let pool = self.connect(&repository.tls)?;
+        let pool = self.connect(&repository.tls, repository.proxy.as_ref())?;
         if pools.len() >= MAX_POOLS {
             pools.clear();
         }
@@ -111,14 +112,18 @@ impl GitClient {
         Ok(pool)
     }
 
-    fn connect(&self, tls: &Tls) -> Result<reqwest::Client, SourceError> {
+    fn connect(&self, tls: &Tls, through: Option<&Proxy>) -> Result<reqwest::Client, SourceError> {
+        let provider = Arc::new(ring::default_provider());
         let mut roots = self.0.roots.clone();
         if let Some(pem) = &tls.ca_certificates {
             add_certificates(&mut roots, pem)?;
         }
         // The provider is named: the default of the process may be missing, or another.
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| unusable(error.into()))?.with_root_certificates(roots).with_no_client_auth();
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let mut config = config.map_err(|error| unusable(error.into()))?.with_root_certificates(roots).with_no_client_auth();
+        if tls.no_verify {
+            config.dangerous().set_certificate_verifier(Arc::new(AnyCertificate(provider)));
+        }
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .http1_only()
@@ -131,6 +136,7 @@ impl GitClient {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST);
+        let builder = if let Some(through) = through { builder.proxy(proxy(through)?) } else { builder };
         builder.build().map_err(|error| unusable(error.into()))
     }
 
@@ -149,6 +155,74 @@ impl GitClient {
 
     pub(super) fn forget(&self, repository: &Repository) {
         lock(&self.0.remembered).remove(&repository.uri.to_string());
+    }
+}
+
+/// A digest of all by which connections differ, but for the server.
+fn pool_key(repository: &Repository) -> [u8; 32] {
+    let Repository { tls: Tls { ca_certificates, no_verify }, proxy, .. } = repository;
+    let (url, credentials) = proxy.as_ref().map_or(("", None), |proxy| (&proxy.url, proxy.credentials.as_ref()));
+    let (user, password) = credentials.map_or(("", ""), |(user, password)| (user.expose(), password.expose()));
+    let mut hash = Sha256::new();
+    for part in [ca_certificates.as_deref().unwrap_or_default(), url, user, password] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update([u8::from(*no_verify)]);
+    hash.finalize().into()
+}
+
+fn proxy(Proxy { url, credentials }: &Proxy) -> Result<reqwest::Proxy, SourceError> {
+    let invalid = |why: String| SourceError::new(Reason::InvalidSpec, Retry::Never, format!("`proxy.url` {url} cannot be used: {why}"));
+    let mut address = reqwest::Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+    if address.scheme() == "socks5" {
+        // What has no name here may have one there.
+        address = reqwest::Url::parse(&url.replacen("socks5", "socks5h", 1)).map_err(|error| invalid(error.to_string()))?;
+    }
+    if let Some((user, password)) = credentials {
+        let set = address.set_username(user.expose()).and_then(|()| address.set_password(Some(password.expose())));
+        set.map_err(|()| invalid("it cannot have a user and a password".to_owned()))?;
+    }
+    // Its own error may show the credentials.
+    reqwest::Proxy::all(address).map_err(|_| invalid("it is no http, https or socks5 proxy".to_owned()))
+}
+
+/// Accepts any certificate. That the server has the key of the one that it shows is verified all the same.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -17,7 +17,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The server answered with a status that is no success and no redirect.
 pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &HeaderMap) -> SourceError {
-    let uri = &repository.uri;
+    let uri = &on_its_way(repository);
     let wait = retry_after(headers, Timestamp::now());
     let (reason, retry, message) = match status.as_u16() {
         401 | 403 if repository.credentials.are_none() => {
@@ -28,6 +28,7 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
             let message = format!("{uri} refuses the credentials ({status}): check the Secret, and what they may read");
             (Reason::AuthenticationFailed, Retry::Backoff, message)
         }
+        407 if repository.proxy.is_some() => (Reason::AuthenticationFailed, Retry::Backoff, proxy_refuses(uri)),
         404 | 410 => {
             let message = format!("there is no repository at {uri} ({status}), or it is hidden from these credentials: check `repoUri`");
             (Reason::RepositoryNotFound, Retry::Backoff, message)
@@ -54,19 +55,33 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Retry {
 
 /// The server did not answer, or stopped in the middle.
 pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> SourceError {
-    let uri = &repository.uri;
+    let uri = on_its_way(repository);
     // Its own text would show the whole URL.
     let error = error.without_url();
     let (reason, message) = if let Some(rustls::Error::InvalidCertificate(why)) = find_tls_error(&error) {
         (Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why)))
     } else if error.is_connect() && error.is_timeout() {
         (Reason::Timeout, format!("no connection to {uri} within {:?}: check host, port and network", super::client::CONNECT_TIMEOUT))
+    } else if repository.proxy.is_some() && innermost(&error).contains("proxy authorization required") {
+        (Reason::AuthenticationFailed, proxy_refuses(&uri))
     } else if error.is_connect() {
         (Reason::Unreachable, format!("no connection to {uri}: {}", innermost(&error)))
     } else {
         (Reason::Unreachable, format!("the connection to {uri} broke off: {}", innermost(&error)))
     };
     SourceError::new(reason, Retry::Backoff, message).caused_by(error)
+}
+
+/// Where a repository is, and what is between.
+fn on_its_way(repository: &Repository) -> String {
+    match &repository.proxy {
+        Some(proxy) => format!("{} (through the proxy {})", repository.uri, proxy.url),
+        None => repository.uri.to_string(),
+    }
+}
+
+fn proxy_refuses(uri: &str) -> String {
+    format!("no connection to {uri}: the proxy refuses the credentials, or asks for some: check `proxy.secretRef`")
 }
 
 fn find_tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {

@@ -21,6 +21,9 @@ pub struct Repository {
     /// How its server is recognized.
     #[serde(default)]
     pub tls: Tls,
+    /// What is between here and the server; http and https only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
     /// How long one check may take, everything included, and for how long a checkout may receive nothing.
     pub timeout: Duration,
     /// How long a checkout may take, everything included.
@@ -31,7 +34,7 @@ impl Repository {
     /// A repository that needs no credentials, with the default times: a minute for a check, an hour for a checkout.
     pub fn new(uri: RepoUri) -> Self {
         let (timeout, checkout_timeout) = (Duration::from_secs(60), Duration::from_secs(3600));
-        Self { uri, credentials: Credentials::None, tls: Tls::default(), timeout, checkout_timeout }
+        Self { uri, credentials: Credentials::None, tls: Tls::default(), proxy: None, timeout, checkout_timeout }
     }
 }
 
@@ -98,6 +101,20 @@ pub struct Tls {
     /// Certificates, as PEM, that are trusted besides those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificates: Option<String>,
+    /// Any certificate is accepted, so that anybody on the way can answer in the server's place.
+    #[serde(default)]
+    pub no_verify: bool,
+}
+
+/// What connections go through.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// Its address: `http://`, `https://` or `socks5://`, host, and port; with `socks5` it also looks up the name of the server.
+    pub url: String,
+    /// The user and the password that open it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<(Secret, Secret)>,
 }
 
 /// A text that is never shown: its Debug is `…`. Line ends after it, which editors and `echo` leave, do not belong to it.

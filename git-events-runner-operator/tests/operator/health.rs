@@ -1,0 +1,176 @@
+//! What objects say of themselves when something is wrong, and when it is right again.
+
+use git_events_runner_tests::{
+    Auth,
+    cluster::{Cluster, Mode},
+};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::{
+    fixture::{Fixture, condition, wait_for},
+    manifests::{action, git_repo, object, schedule_trigger, secret, webhook_trigger, with},
+};
+
+fn with_password(repo: Value, secret: &str) -> Value {
+    with(repo, "authConfig", json!({ "type": "basic", "secretRef": { "name": secret } }))
+}
+
+/// Waits until a condition says that it cannot work, and answers why.
+async fn is_wrong(f: &Fixture, kind: &str, name: &str, reason: &str, abnormal: &str) -> String {
+    let status = f.wait_for_ready(kind, name, "False", reason).await;
+    let ready = condition(&status, "Ready").unwrap();
+    let more = condition(&status, abnormal).unwrap_or_else(|| panic!("{kind} {name} is not {abnormal}: {status}"));
+    assert_eq!((&more["status"], &more["reason"]), (&json!("True"), &json!(reason)), "{kind} {name}");
+    assert_eq!(status["conditions"].as_array().unwrap().len(), 2, "{kind} {name}");
+    let generation = f.get(kind, name).await.unwrap().metadata.generation;
+    assert_eq!((&status["observedGeneration"], &ready["observedGeneration"]), (&json!(generation), &json!(generation)));
+    ready["message"].as_str().unwrap().to_owned()
+}
+
+/// Waits until the only condition says that it works.
+async fn is_right(f: &Fixture, kind: &str, name: &str, reason: &str) {
+    let status = f.wait_for_ready(kind, name, "True", reason).await;
+    assert_eq!(status["conditions"].as_array().unwrap().len(), 1, "{kind} {name}");
+}
+
+#[tokio::test]
+async fn sources_that_fail_say_why_and_recover_when_they_are_repaired() {
+    let f = Fixture::new(Auth::Basic("robot".into(), "secret".into())).await;
+    let repo = f.repo("app");
+    repo.push("main", &[]).unwrap();
+    let uri = f.server.uri("app");
+    f.put(secret("right", &[("username", "robot"), ("password", "secret")])).await;
+    f.put(secret("wrong", &[("username", "robot"), ("password", "other")])).await;
+    f.put(secret("half", &[("username", "robot")])).await;
+    f.put(action("act")).await;
+    f.put(with_password(git_repo("password", &uri), "wrong")).await;
+    f.put(with_password(git_repo("host", "http://git.invalid/app.git"), "right")).await;
+    f.put(with_password(git_repo("gone", &f.server.uri("gone")), "right")).await;
+    f.put(with_password(git_repo("key", &uri), "half")).await;
+    f.put(with_password(git_repo("branch", &uri), "right")).await;
+    for name in ["password", "host", "gone", "key"] {
+        f.put(schedule_trigger(name, name, "act")).await;
+    }
+    f.put(with(schedule_trigger("branch", "branch", "act"), "sources.watchOn.reference", json!({ "branch": "next" }))).await;
+    let _operator = f.operator(&["--secrets-cache-time", "0"]);
+
+    for (name, reason, says) in [
+        ("password", "AuthenticationFailed", "127.0.0.1"),
+        ("host", "Unreachable", "git.invalid"),
+        ("gone", "RepositoryNotFound", "gone"),
+        ("key", "SecretNotFound", "password"),
+    ] {
+        for kind in ["GitRepo", "ScheduleTrigger"] {
+            let message = is_wrong(&f, kind, name, reason, "Reconciling").await;
+            assert!(message.contains(says) && !message.contains("other"), "{kind} {name}: {message}");
+        }
+        wait_for(name, async || (f.events("ScheduleTrigger", name).await == [reason]).then_some(())).await;
+    }
+    let message = is_wrong(&f, "ScheduleTrigger", "branch", "ReferenceNotFound", "Reconciling").await;
+    assert!(message.contains("branch") && message.contains("next"), "{message}");
+    is_right(&f, "GitRepo", "branch", "Reachable").await;
+    assert!(f.jobs().await.is_empty());
+
+    f.put(secret("wrong", &[("username", "robot"), ("password", "secret")])).await;
+    f.put(secret("half", &[("username", "robot"), ("password", "secret")])).await;
+    f.put(with_password(git_repo("host", &uri), "right")).await;
+    f.repo("gone").push("main", &[]).unwrap();
+    repo.push("next", &[]).unwrap();
+    f.wait_for_succeeded(5).await;
+    for name in ["password", "host", "gone", "key", "branch"] {
+        is_right(&f, "GitRepo", name, "Reachable").await;
+        is_right(&f, "ScheduleTrigger", name, "Watching").await;
+        let events = f.events("ScheduleTrigger", name).await;
+        assert!(events.contains(&"Recovered".to_owned()), "{name}: {events:?}");
+    }
+}
+
+#[tokio::test]
+async fn triggers_say_what_is_missing_and_work_when_it_comes() {
+    let f = Fixture::new(Auth::Basic("robot".into(), "secret".into())).await;
+    f.repo("app").push("main", &[]).unwrap();
+    f.put(with_password(git_repo("app", &f.server.uri("app")), "right")).await;
+    f.put(secret("right", &[("username", "robot"), ("password", "secret")])).await;
+    f.put(with_password(git_repo("secret", &f.server.uri("app")), "later")).await;
+    f.put(action("act")).await;
+    for (name, source, action) in [("repo", "later", "act"), ("action", "app", "later"), ("secret", "secret", "act")] {
+        f.put(with(schedule_trigger(name, source, action), "schedule.interval", "1h")).await;
+    }
+    let _operator = f.operator(&[]);
+
+    for (name, reason, missing) in [
+        ("repo", "NotFound", "GitRepo {}/later"),
+        ("action", "NotFound", "Action {}/later"),
+        ("secret", "SecretNotFound", "Secret {}/later"),
+    ] {
+        let message = is_wrong(&f, "ScheduleTrigger", name, reason, "Reconciling").await;
+        assert!(message.contains(&missing.replace("{}", &f.namespace)), "{name}: {message}");
+        wait_for(name, async || (f.events("ScheduleTrigger", name).await == [reason]).then_some(())).await;
+    }
+    is_wrong(&f, "GitRepo", "secret", "SecretNotFound", "Reconciling").await;
+
+    f.put(secret("later", &[("username", "robot"), ("password", "secret")])).await;
+    f.put(with_password(git_repo("later", &f.server.uri("app")), "right")).await;
+    f.put(action("later")).await;
+    f.wait_for_succeeded(3).await;
+    for name in ["repo", "action", "secret"] {
+        is_right(&f, "ScheduleTrigger", name, "Watching").await;
+        let events = f.events("ScheduleTrigger", name).await;
+        assert_eq!(events.iter().filter(|reason| *reason == "Recovered").count(), 1, "{name}: {events:?}");
+    }
+    is_right(&f, "GitRepo", "secret", "Reachable").await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_anybody_could_fire_says_so_and_stays_closed() {
+    let f = Fixture::new(Auth::None).await;
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    let open = webhook_trigger("it", "app", "act");
+    f.put(with(open.clone(), "webhook.allowUnauthenticated", false)).await;
+    let auth = json!({ "secretRef": { "name": "later" }, "key": "token" });
+    f.put(with(with(webhook_trigger("token", "app", "act"), "webhook.allowUnauthenticated", false), "webhook.authConfig", auth)).await;
+    let operator = f.operator(&[]);
+
+    let message = is_wrong(&f, "WebhookTrigger", "it", "AuthenticationRequired", "Stalled").await;
+    assert!(message.contains("webhook.authConfig") && message.contains("webhook.allowUnauthenticated"), "{message}");
+    let message = is_wrong(&f, "WebhookTrigger", "token", "SecretNotFound", "Reconciling").await;
+    assert!(message.contains("webhook.authConfig") && message.contains(&format!("{}/later", f.namespace)), "{message}");
+    let status = f.status("WebhookTrigger", "it").await;
+    assert_eq!((&status["state"], &status["webhookPath"]), (&json!("WrongConfig"), &json!(format!("/{}/it", f.namespace))));
+    let post = |name: &str, token: &str| operator.webhook(&format!("/{}/{name}/app", f.namespace), ("x-trigger-auth", token)).unwrap();
+    for name in ["it", "token"] {
+        let closed = post(name, "");
+        assert!(closed.status == 503 && !closed.body.to_string().contains("later"), "{closed:?}");
+    }
+
+    f.put(open).await;
+    f.put(secret("later", &[("token", "open sesame")])).await;
+    for name in ["it", "token"] {
+        is_right(&f, "WebhookTrigger", name, "Watching").await;
+        wait_for("a request is accepted", async || (post(name, "open sesame").status == 202).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn kubectl_can_wait_for_all_six_kinds() {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    let (repo, act) = (f.unique("app"), f.unique("act"));
+    let _operator = f.operator(&[]);
+    f.put(git_repo("it", &f.server.uri("app"))).await;
+    f.put(action("it")).await;
+    f.put(schedule_trigger("it", "it", "it")).await;
+    f.put(webhook_trigger("it", "it", "it")).await;
+    f.put(object("ClusterGitRepo", &repo, json!({ "repoUri": f.server.uri("app") }))).await;
+    f.put(object("ClusterAction", &act, json!({}))).await;
+
+    let objects = ["gitrepo/it", "action/it", "scheduletrigger/it", "webhooktrigger/it"].map(str::to_owned);
+    let objects = objects.into_iter().chain([format!("clustergitrepo/{repo}"), format!("clusteraction/{act}")]);
+    let mut kubectl = Cluster::shared(Mode::Kwok).await.unwrap().kubectl();
+    kubectl.args(["--namespace", &f.namespace, "wait", "--for=condition=Ready", "--timeout=30s"]).args(objects);
+    let waited = kubectl.output().unwrap();
+    assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
+    assert_eq!(f.get("Action", "it").await.unwrap().name_any(), "it");
+}
