@@ -108,6 +108,9 @@ pub enum StateError {
     /// Too many requests are pending.
     #[error("{0} has {max} requests pending, which is the most it may have", max = crate::MAX_PENDING)]
     Full(TriggerId),
+    /// Something is kept that no store has written: what, and what to do.
+    #[error("the state that is kept cannot be used: {0}")]
+    Malformed(String),
     /// The store cannot be read or written now.
     #[error("the state cannot be read or written: {0}")]
     Unavailable(#[source] Cause),
@@ -120,6 +123,7 @@ impl StateError {
             Self::NotFound(_) => Reason::NotFound,
             Self::Conflict => Reason::Conflict,
             Self::Full(_) => Reason::Full,
+            Self::Malformed(_) => Reason::InvalidSpec,
             Self::Unavailable(_) => Reason::Unreachable,
         }
     }
@@ -128,7 +132,8 @@ impl StateError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::NotFound(_) => Retry::Never,
-            Self::Conflict | Self::Full(_) | Self::Unavailable(_) => Retry::Backoff,
+            // Whoever corrects it tells nobody.
+            Self::Conflict | Self::Full(_) | Self::Malformed(_) | Self::Unavailable(_) => Retry::Backoff,
         }
     }
 }

@@ -72,10 +72,10 @@ pub struct Run {
     #[arg(long, default_value = "60", env, value_parser = seconds(0..=86_400))]
     pub secrets_cache_time: Duration,
     /// Name of the ConfigMap with the runtime config, in the operator's own namespace
-    #[arg(long, default_value = RUNTIME_CONFIG_NAME, env)]
+    #[arg(long, default_value = RUNTIME_CONFIG_NAME, env, value_parser = object_name)]
     pub config_map_name: String,
     /// Name of the Lease that the leader holds, in the operator's own namespace
-    #[arg(long, default_value = "git-events-runner-leader-lock", env)]
+    #[arg(long, default_value = "git-events-runner-leader-lock", env, value_parser = object_name)]
     pub leader_lease_name: String,
     /// For how many seconds the others leave a leader alone that they do not hear of
     #[arg(long, default_value = "30", env, value_parser = seconds(2..=3600))]
@@ -144,10 +144,21 @@ fn metrics_prefix(text: &str) -> Result<String, &'static str> {
     allowed.then(|| text.to_owned()).ok_or("must be letters, digits and `_`, and begin with no digit")
 }
 
+fn object_name(text: &str) -> Result<String, &'static str> {
+    let allowed = text.len() <= 253 && text.split('.').all(is_label);
+    allowed
+        .then(|| text.to_owned())
+        .ok_or("a name is at most 253 lower case letters, digits, `-` and `.`, with a letter or digit at both ends")
+}
+
 fn namespace(text: &str) -> Result<String, &'static str> {
-    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let allowed = text.len() <= 63 && text.starts_with(is_end) && text.ends_with(is_end) && text.chars().all(|c| is_end(c) || c == '-');
+    let allowed = text.len() <= 63 && is_label(text);
     allowed
         .then(|| text.to_owned())
         .ok_or("a namespace is at most 63 lower case letters, digits and `-`, with a letter or digit at both ends")
+}
+
+fn is_label(text: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(is_end) && text.ends_with(is_end) && text.chars().all(|c| is_end(c) || c == '-')
 }

@@ -9,6 +9,7 @@ mod operator {
     mod fixture;
     mod health;
     mod idle;
+    mod malformed;
     mod manifests;
     mod namespaces;
     mod overrides;
@@ -17,5 +18,6 @@ mod operator {
     mod slots;
     mod taking_over;
     mod typical_flow;
+    mod utility;
     mod waiting;
 }

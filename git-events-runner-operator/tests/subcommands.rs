@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     process::{Command, Output, Stdio},
 };
 
@@ -175,9 +176,31 @@ fn every_flag_of_run_is_a_variable_too_and_what_cannot_be_is_told() {
         (&["--schedule-parallelism", "0"], "invalid value '0' for '--schedule-parallelism"),
         (&["--metrics-prefix", "git-events"], "must be letters, digits and `_`, and begin with no digit"),
         (&["--watch-namespaces", "a,B"], "a namespace is at most 63 lower case letters"),
+        (&["--config-map-name", "Config"], "a name is at most 253 lower case letters"),
+        (&["--leader-lease-name", ""], "a name is at most 253 lower case letters"),
+        (&["--webhooks-port", "70000"], "70000 is not in 0..=65535"),
+        (&["--secrets-cache-time", "86401"], "86401 is not in 0..=86400"),
+        (&["--log-level", "inof"], "--log-level: `inof` is no level: error, warn, info, debug or trace"),
+        (&["--log-level", "a=b=c"], "--log-level: `a=b=c` is neither a level nor a list of directives"),
+        (&["--webhook-port", "80"], "unexpected argument '--webhook-port' found"),
+        (&["team-a"], "unexpected argument 'team-a' found"),
+        (
+            &["--utility-port", "0", "--webhooks-port", "0"],
+            "there is neither a kubeconfig nor a ServiceAccount: set KUBECONFIG, or run it in a Pod",
+        ),
     ];
     for (args, message) in cases {
-        let output = git_events_runner(&[&["run"], args].concat());
-        assert!(!output.status.success() && text(&output.stderr).contains(message), "{args:?}: {}", text(&output.stderr));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_git-events-runner"));
+        let output = command.arg("run").args(args).env("KUBECONFIG", "/no/such/file").output().unwrap();
+        let told = text(&output.stderr);
+        assert!(!output.status.success() && told.contains(message), "{args:?}: {told}");
+        assert_eq!(told.matches("error: ").count() + told.matches("git-events-runner: ").count(), 1, "{args:?}: {told}");
+    }
+    let taken = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (flag, other) in [("--webhooks-port", "--utility-port"), ("--utility-port", "--webhooks-port")] {
+        let output = git_events_runner(&["run", flag, &port, other, "0"]);
+        let message = format!("choose another {flag}: Address already in use");
+        assert!(output.status.code() == Some(1) && text(&output.stderr).contains(&message), "{}", text(&output.stderr));
     }
 }

@@ -1,22 +1,20 @@
 use std::{
     fs::{self, File},
-    net::{TcpListener, TcpStream},
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    net::TcpStream,
+    path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::{Result, bail};
 use tempfile::TempDir;
 
 use crate::{
-    GitRepo,
+    GitRepo, free_port,
     git_repo::{HERMETIC, git},
+    server_process::{ServerProcess, program},
     wait_for,
 };
 
-const PACKAGES: &str = "apt-get install nginx-light fcgiwrap git";
+const PACKAGES: &str = "nginx-light fcgiwrap git";
 
 /// Who is let in.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +45,8 @@ pub struct GitServer {
     folder: TempDir,
     origin: String,
     // In this order, so that nginx ends before what it passes requests to.
-    _nginx: Process,
-    _fcgiwrap: Process,
+    _nginx: ServerProcess,
+    _fcgiwrap: ServerProcess,
 }
 
 /// A request as nginx logs it.
@@ -77,23 +75,23 @@ impl GitServer {
             fs::write(root.join("htpasswd"), format!("{user}:{{PLAIN}}{password}\n"))?;
         }
         let socket = root.join("fcgiwrap.sock");
-        let mut fcgiwrap = program("fcgiwrap")?;
+        let mut fcgiwrap = program("fcgiwrap", PACKAGES)?;
         fcgiwrap.args(["-c", "4", "-s", &format!("unix:{}", socket.display())]);
-        let fcgiwrap = Process::spawn(fcgiwrap, &root.join("fcgiwrap.log"))?;
+        let fcgiwrap = ServerProcess::start(fcgiwrap, &root.join("fcgiwrap.log"))?;
         wait_for("the socket of fcgiwrap", || socket.exists().then_some(()))?;
 
         let backend = Path::new(&git(root, &["--exec-path"])?).join("git-http-backend");
         // Between the choice of a port and its use somebody else may take it.
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let port = free_port()?;
             fs::write(root.join("nginx.conf"), configuration(root, &backend, port, options))?;
-            let mut nginx = program("nginx")?;
+            let mut nginx = program("nginx", PACKAGES)?;
             nginx.arg("-e").arg(root.join("error.log")).arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf"));
-            let mut nginx = Process::spawn(nginx, &root.join("nginx.log"))?;
-            let started = wait_for("nginx", || match nginx.0.try_wait() {
-                Ok(None) if root.join("nginx.pid").exists() => TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true),
-                Ok(None) => None,
-                _ => Some(false),
+            let mut nginx = ServerProcess::start(nginx, &root.join("nginx.log"))?;
+            let started = wait_for("nginx", || match nginx.is_running() {
+                true if root.join("nginx.pid").exists() => TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true),
+                true => None,
+                false => Some(false),
             });
             if started? {
                 let scheme = if options.tls.is_some() { "https" } else { "http" };
@@ -185,32 +183,4 @@ http {{
 }}
 "
     )
-}
-
-/// A command for a program, which Debian may keep where only root looks.
-fn program(name: &str) -> Result<Command> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    let found = folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()));
-    found.map(Command::new).with_context(|| format!("{name} is not installed: {PACKAGES}"))
-}
-
-/// A process and its children, which end when this is dropped.
-struct Process(Child);
-
-impl Process {
-    fn spawn(mut command: Command, log: &Path) -> Result<Self> {
-        let log = File::create(log)?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        Ok(Self(command.spawn()?))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.0.wait();
-    }
 }

@@ -1,6 +1,7 @@
 //! Real servers for the tests of git-events-runner, and its own programs.
 
 pub mod cluster;
+mod git_daemon;
 mod git_repo;
 mod git_server;
 mod http;
@@ -8,8 +9,11 @@ mod operator;
 mod program;
 mod proxy;
 mod random;
+mod server_process;
+mod ssh_server;
 mod wait;
 
+pub use git_daemon::GitDaemon;
 pub use git_repo::GitRepo;
 pub use git_server::{Auth, GitServer, LoggedRequest, Options};
 pub use http::{Answer, free_port, send};
@@ -17,4 +21,5 @@ pub use operator::Operator;
 pub use program::Program;
 pub use proxy::ProxyServer;
 pub use random::Random;
+pub use ssh_server::{SshKey, SshServer, hashed};
 pub use wait::wait_for;

@@ -43,7 +43,7 @@ impl Operator {
 
     /// Waits until it says that it is ready.
     pub fn wait_until_ready(&self) -> Result<()> {
-        let ready = || exchange(self.utility_port, "GET", "/ready", &[], b"").ok().filter(|(status, ..)| *status == 200);
+        let ready = || self.utility("/ready").ok().filter(|(status, _)| *status == 200);
         wait_for("the operator's /ready", ready).map(drop)
     }
 
@@ -62,9 +62,15 @@ impl Operator {
         send(self.webhooks_port, "POST", path, &[header, ("Content-Type", "application/json")], b"{}")
     }
 
+    /// What its utility port answers: a status and a text.
+    pub fn utility(&self, path: &str) -> Result<(u16, String)> {
+        let (status, _, text) = exchange(self.utility_port, "GET", path, &[], b"")?;
+        Ok((status, text))
+    }
+
     /// Its metrics, in the text format of Prometheus.
     pub fn metrics(&self) -> Result<String> {
-        let (status, _, metrics) = exchange(self.utility_port, "GET", "/metrics", &[], b"")?;
+        let (status, metrics) = self.utility("/metrics")?;
         ensure!(status == 200, "/metrics answers {status}: {metrics}");
         Ok(metrics)
     }

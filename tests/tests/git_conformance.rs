@@ -1,46 +1,37 @@
-//! GitSource keeps the contracts of its ports, over http in both protocols and on disk.
+//! GitSource keeps the contracts of its ports, over http, ssh and git:// in both protocols and on disk.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use async_trait::async_trait;
 use git_events_runner_core::{
     Checkout, CommitId, ObjectRef, Reference, Source,
-    git::{GitClient, GitSource, RepoUri, Repository},
+    git::{Credentials, GitClient, GitSource, RepoUri, Repository},
     testing::{RepositoryHarness, repository_without_patterns},
 };
-use git_events_runner_tests::{GitRepo, GitServer, Options};
+use git_events_runner_tests::{GitDaemon, GitRepo, GitServer, Options, SshServer};
 use tempfile::TempDir;
 
 struct Harness {
     repo: GitRepo,
     source: GitSource,
     folders: TempDir,
-    // Only to be there as long as the source is.
-    _server: Option<Arc<GitServer>>,
 }
 
 impl Harness {
-    /// A repository on a server, or on disk.
-    fn new(server: Option<Arc<GitServer>>) -> Self {
+    /// A new repository, which `create` makes in a folder or on a server under a name of its own.
+    fn new(create: impl FnOnce(&Path, &str) -> (GitRepo, String, Credentials)) -> Self {
         let folders = tempfile::tempdir().unwrap();
         let name = folders.path().file_name().unwrap().to_str().unwrap().replace('.', "");
-        let (repo, uri) = match &server {
-            Some(server) => (server.repo(&name).unwrap(), server.uri(&name)),
-            None => {
-                let repo = GitRepo::create(folders.path(), "app").unwrap();
-                let path = repo.bare().to_str().unwrap().to_owned();
-                (repo, path)
-            }
-        };
+        let (repo, uri, credentials) = create(folders.path(), &name);
         let uri = RepoUri::parse_with_local(&uri, Path::new("/")).unwrap();
-        let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), Repository::new(uri), GitClient::default());
-        Self { repo, source, folders, _server: server }
+        let repository = Repository { credentials, ..Repository::new(uri) };
+        let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), repository, GitClient::default());
+        Self { repo, source, folders }
     }
 
     fn full_name(reference: &Reference) -> String {
@@ -85,19 +76,67 @@ impl RepositoryHarness for Harness {
     }
 }
 
+async fn over_http(old_protocol: bool) {
+    let server = GitServer::start(&Options { old_protocol, ..Options::default() }).unwrap();
+    let create = |name: &str| (server.repo(name).unwrap(), server.uri(name), Credentials::None);
+    repository_without_patterns(|| async { Harness::new(|_, name| create(name)) }).await;
+}
+
+async fn over_ssh(old_protocol: bool) {
+    let server = SshServer::start(old_protocol).unwrap();
+    let credentials = Credentials::Ssh {
+        private_key: server.key(&["-t", "ed25519"], "").unwrap().private.into(),
+        passphrase: None,
+        known_hosts: Some(server.known_hosts()),
+        insecure_ignore_host_key: false,
+    };
+    let create = |name: &str| (server.repo(name).unwrap(), server.uri(name), credentials.clone());
+    repository_without_patterns(|| async { Harness::new(|_, name| create(name)) }).await;
+}
+
+async fn over_tcp(old_protocol: bool) {
+    let server = GitDaemon::start().unwrap();
+    let uri = |name: &str| if old_protocol { server.old_uri(name).unwrap() } else { server.uri(name) };
+    let create = |name: &str| (server.repo(name).unwrap(), uri(name), Credentials::None);
+    repository_without_patterns(|| async { Harness::new(|_, name| create(name)) }).await;
+}
+
 #[tokio::test]
 async fn a_repository_over_http_conforms() {
-    let server = Arc::new(GitServer::start(&Options::default()).unwrap());
-    repository_without_patterns(|| async { Harness::new(Some(Arc::clone(&server))) }).await;
+    over_http(false).await;
 }
 
 #[tokio::test]
 async fn a_repository_over_http_in_the_old_protocol_conforms() {
-    let server = Arc::new(GitServer::start(&Options { old_protocol: true, ..Options::default() }).unwrap());
-    repository_without_patterns(|| async { Harness::new(Some(Arc::clone(&server))) }).await;
+    over_http(true).await;
+}
+
+#[tokio::test]
+async fn a_repository_over_ssh_conforms() {
+    over_ssh(false).await;
+}
+
+#[tokio::test]
+async fn a_repository_over_ssh_in_the_old_protocol_conforms() {
+    over_ssh(true).await;
+}
+
+#[tokio::test]
+async fn a_repository_over_tcp_conforms() {
+    over_tcp(false).await;
+}
+
+#[tokio::test]
+async fn a_repository_over_tcp_in_the_old_protocol_conforms() {
+    over_tcp(true).await;
 }
 
 #[tokio::test]
 async fn a_repository_on_disk_conforms() {
-    repository_without_patterns(|| async { Harness::new(None) }).await;
+    let create = |folder: &Path| {
+        let repo = GitRepo::create(folder, "app").unwrap();
+        let path = repo.bare().to_str().unwrap().to_owned();
+        (repo, path, Credentials::None)
+    };
+    repository_without_patterns(|| async { Harness::new(|folder, _| create(folder)) }).await;
 }

@@ -39,8 +39,8 @@ pub struct SecretKey {
     pub optional: bool,
 }
 
-/// What is said of methods that cannot be used yet.
-const NO_SUCH_METHOD_YET: &str = "authConfig.type ssh and githubApp are not available yet: use basic or token";
+/// What is said of a method that cannot be used yet.
+const NO_SUCH_METHOD_YET: &str = "authConfig.type githubApp is not available yet: use basic, token or ssh";
 
 impl Specified<'_> {
     /// Which values of Secrets it takes.
@@ -104,7 +104,10 @@ impl Specified<'_> {
 
     /// The repository, ready for checks. `uri` is what its `repoUri` was parsed to.
     pub fn repository(&self, uri: Result<RepoUri, NotARepoUri>, secrets: &BTreeMap<Name, Values>) -> Result<Repository, CatalogError> {
-        let crd::Repository { repo_uri: _, tls_config, auth_config, ssh_config: _, timeout, proxy } = self.spec;
+        let crd::Repository { repo_uri, tls_config, auth_config, ssh_config, timeout, proxy } = self.spec;
+        if proxy.is_some() && !repo_uri.starts_with("http") {
+            return Err(self.invalid("proxy is for http and https only: remove it, or use a repoUri that begins with https://"));
+        }
         let uri = uri.map_err(|error| self.invalid(format!("repoUri: {error}")))?;
         let timeout = timeout.get().map_err(|error| self.invalid(format!("timeout: {error}")))?;
         let values = self.values(secrets)?;
@@ -114,7 +117,13 @@ impl Specified<'_> {
             None => Credentials::None,
             Some(crd::AuthType::Basic) => Credentials::Basic { username: secret(Purpose::Username), password: secret(Purpose::Password) },
             Some(crd::AuthType::Token) => Credentials::Token { token: secret(Purpose::Token) },
-            Some(crd::AuthType::Ssh | crd::AuthType::GithubApp) => return Err(self.invalid(NO_SUCH_METHOD_YET)),
+            Some(crd::AuthType::Ssh) => Credentials::Ssh {
+                private_key: secret(Purpose::PrivateKey),
+                passphrase: value(Purpose::Passphrase).map(Into::into),
+                known_hosts: value(Purpose::KnownHosts).map(str::to_owned),
+                insecure_ignore_host_key: ssh_config.as_ref().is_some_and(|ssh| ssh.insecure_ignore_host_key),
+            },
+            Some(crd::AuthType::GithubApp) => return Err(self.invalid(NO_SUCH_METHOD_YET)),
         };
         let no_verify = tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl);
         let tls = Tls { ca_certificates: value(Purpose::CaCertificates).map(str::to_owned), no_verify };

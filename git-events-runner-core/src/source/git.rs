@@ -1,4 +1,4 @@
-//! Git repositories, over http and https and on this machine.
+//! Git repositories, over http, https, ssh and `git://`, and on this machine.
 
 use std::path::Path;
 
@@ -11,20 +11,24 @@ mod advertisement;
 mod capabilities;
 mod client;
 mod error;
+mod exchange;
 mod fetch;
 mod http;
 mod local;
 mod packet;
 mod refs;
 mod repository;
+mod ssh;
 mod store;
+mod tcp;
+mod transport;
 mod uri;
 
 pub use client::{GitClient, Limits};
 pub use repository::{Credentials, Proxy, Repository, Secret, Tls};
 pub use uri::{NotARepoUri, RepoUri};
 
-use http::Exchange;
+use exchange::Exchange;
 use refs::Found;
 use store::{Failure, Store, blocking};
 
@@ -61,17 +65,9 @@ impl GitSource {
             let found = tokio::time::timeout(limit, blocking(move |_| local::find(&path, &name))).await;
             return found.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, "reading it from disk")));
         }
-        let exchange = self.exchange()?;
+        let mut exchange = Exchange::new(&self.repository, &self.client)?;
         let found = tokio::time::timeout(limit, exchange.find(name)).await;
         found.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, exchange.phase())))
-    }
-
-    fn exchange(&self) -> Result<Exchange<'_>, SourceError> {
-        let url = self.repository.uri.http().ok_or_else(|| {
-            let message = format!("{}: ssh and git:// are not available yet: use https or http", self.repository.uri);
-            SourceError::new(Reason::InvalidSpec, Retry::Never, message)
-        })?;
-        Exchange::new(&self.repository, url, &self.client)
     }
 
     async fn check_out_local(&self, from: &Path, commit: CommitId, into: &Path) -> Result<(), SourceError> {
@@ -81,7 +77,7 @@ impl GitSource {
         self.write_files(store, commit, into).await
     }
 
-    async fn check_out_remote(&self, exchange: &Exchange<'_>, revision: &Revision, into: &Path) -> Result<(), SourceError> {
+    async fn check_out_remote(&self, exchange: &mut Exchange<'_>, revision: &Revision, into: &Path) -> Result<(), SourceError> {
         let (commit, name) = (revision.commit, full_name(&revision.reference)?.unwrap_or_default());
         let (sender, receiver) = store::channel();
         let received = self.store(commit, into, move |store, cancelled| store.receive(receiver, cancelled));
@@ -160,8 +156,8 @@ impl Checkout for GitSource {
             let done = tokio::time::timeout(limit, self.check_out_local(from, revision.commit, into)).await;
             return done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, "copying its files")));
         }
-        let exchange = self.exchange()?;
-        let done = tokio::time::timeout(limit, self.check_out_remote(&exchange, revision, into)).await;
+        let mut exchange = Exchange::new(&self.repository, &self.client)?;
+        let done = tokio::time::timeout(limit, self.check_out_remote(&mut exchange, revision, into)).await;
         done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, exchange.phase())))
     }
 }

@@ -187,7 +187,7 @@ impl Content {
         };
         let stored: Stored = serde_json::from_slice(&text).map_err(|error| {
             let (path, advice) = (path.display(), "restore it from a copy, or remove it, and its trigger begins anew");
-            StateError::Unavailable(format!("{path} does not hold the state of a trigger ({error}): {advice}").into())
+            StateError::Malformed(format!("{path} does not hold the state of a trigger ({error}): {advice}"))
         })?;
         Ok(Some(stored).filter(|stored| stored.trigger == *id))
     }

@@ -52,9 +52,9 @@ impl KubeStore {
             return Err(StateError::NotFound(id.clone()));
         }
         let reference = stored.spec.sources.watch_on.reference.reference();
-        let reference = reference.map_err(|error| unavailable(format!("{id}: spec.sources.watchOn.reference: {error}")))?;
+        let reference = reference.map_err(|error| StateError::Malformed(format!("{id}: spec.sources.watchOn.reference: {error}")))?;
         let state = stored.status.as_ref().map(|status| status.state(&reference)).transpose();
-        let state = state.map_err(|error| unavailable(format!("{id}: {error}: correct or remove it")))?;
+        let state = state.map_err(|error| StateError::Malformed(format!("{id}: {error}: correct or remove it")))?;
         Ok((stored, state.unwrap_or_default()))
     }
 

@@ -81,7 +81,7 @@ pub async fn reconcile<K: ActionKind>(object: Arc<Guarded<K>>, actions: Arc<Acti
     }
     if let Err(error) = status::of_other::<K>(&actions.client, meta, &before, &health).await {
         warn!(action = meta.name, "its status cannot be written: {error}");
-        return Some(Timestamp::now() + AGAIN);
+        return Some(status::again(&error));
     }
     next
 }

@@ -144,8 +144,9 @@ where
             let changed = changed.map_ok(|object| ReconcileRequest::from(ObjectRef::from_obj(&object)));
             let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
             let queue = stream::select(changed, asked.map(|object| Ok(object.into())));
-            let reconcile = move |object, context| {
+            let reconcile = move |object: Arc<Guarded<K>>, context| {
                 Box::pin(async move {
+                    object.0.as_ref().err().inspect(|malformed| warn!("it is malformed: {malformed}"));
                     let next = reconcile(object, context).await;
                     Ok::<_, Infallible>(next.map_or_else(Requeue::await_change, |next| Requeue::requeue(until(next))))
                 })

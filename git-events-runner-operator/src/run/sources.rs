@@ -117,7 +117,7 @@ pub async fn reconcile<K: SourceKind>(object: Arc<Guarded<K>>, sources: Arc<Sour
     }
     if let Err(error) = status::of_other::<K>(&sources.client, meta, &before, &health).await {
         warn!(source = meta.name, "its status cannot be written: {error}");
-        return Some(Timestamp::now() + SHORTEST);
+        return Some(status::again(&error));
     }
     next
 }

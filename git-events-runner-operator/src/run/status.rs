@@ -1,5 +1,7 @@
 //! Writes how objects are into their status, when that is another than what it says.
 
+use std::time::Duration;
+
 use git_events_runner_core::{crd, job::FIELD_MANAGER};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
@@ -10,6 +12,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::conditions::{Health, Level};
+
+/// How soon to write a status again that could not be written, and if the API server has refused it.
+const SOON: Duration = Duration::from_secs(5);
+const LATER: Duration = Duration::from_secs(300);
 
 /// Says how a trigger is. Its status has more than one writer, so this is a merge patch of what is ours alone.
 pub async fn of_trigger<K: Resource<DynamicType = ()>>(client: &Client, meta: &ObjectMeta, health: &Health) -> kube::Result<()> {
@@ -29,8 +35,7 @@ pub async fn of_trigger<K: Resource<DynamicType = ()>>(client: &Client, meta: &O
     if said.as_object().is_some_and(|said| said.iter().all(|(field, value)| status.get(field) == Some(value))) {
         return Ok(());
     }
-    triggers.patch_status(name, &PatchParams::default(), &Patch::Merge(json!({ "status": said }))).await?;
-    Ok(())
+    write::<K>(client, meta, &said).await
 }
 
 /// Says how a source or an action is. Nobody else writes its status.
@@ -40,14 +45,22 @@ pub async fn of_other<K: Resource<DynamicType = ()>>(
     before: &[Condition],
     health: &Health,
 ) -> kube::Result<()> {
+    write::<K>(client, meta, &said(&json!({ "conditions": before }), meta, health)).await
+}
+
+/// When to try again to write a status: later, if there is something about the object for which the API server takes none.
+pub fn again(error: &kube::Error) -> Timestamp {
+    let is_refused = matches!(error, kube::Error::Api(answer) if answer.is_invalid());
+    Timestamp::now() + if is_refused { LATER } else { SOON }
+}
+
+/// A merge patch: to an object that is malformed already, an API server applies nothing.
+async fn write<K: Resource<DynamicType = ()>>(client: &Client, meta: &ObjectMeta, said: &Value) -> kube::Result<()> {
+    // With the uid it is a conflict when the object is another one by now.
+    let patch = json!({ "metadata": { "uid": meta.uid }, "status": said });
+    let by_us = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let name = meta.name.as_deref().unwrap_or_default();
-    let status = said(&json!({ "conditions": before }), meta, health);
-    // With the uid it is a conflict, and nothing new comes to be, when the object is gone.
-    let apply = json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": { "name": name, "uid": meta.uid }, "status": status,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    match api::<K>(client, meta).patch_status(name, &params, &Patch::Apply(apply)).await {
+    match api::<K>(client, meta).patch_status(name, &by_us, &Patch::Merge(patch)).await {
         Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
         done => done.map(drop),
     }

@@ -156,7 +156,7 @@ pub async fn reconcile<K: TriggerKind>(object: Arc<Guarded<K>>, triggers: Arc<Tr
         Ok(usable) => usable,
         Err(message) => {
             let health = Health::new(Level::Stalled, Reason::InvalidSpec, message);
-            return triggers.say::<K>(meta, &health).await.err().map(|()| now + AGAIN);
+            return triggers.say::<K>(meta, &health).await.err();
         }
     };
     let tracked = triggers.track(readable, trigger.id());
@@ -173,8 +173,8 @@ pub async fn reconcile<K: TriggerKind>(object: Arc<Guarded<K>>, triggers: Arc<Tr
     let said = Some((meta.generation, health));
     if tracked.said != said {
         let (_, health) = said.as_ref()?;
-        if triggers.say::<K>(meta, health).await.is_err() {
-            return Some(next.map_or(now + AGAIN, |next| next.min(now + AGAIN)));
+        if let Err(again) = triggers.say::<K>(meta, health).await {
+            return Some(next.map_or(again, |next| next.min(again)));
         }
         tracked.said = said;
     }
@@ -251,18 +251,28 @@ impl Triggers {
             Err(error) => {
                 let again = tracked.memory.failed(&error, now);
                 self.metrics.failed(K::KIND, error.reason());
-                match &error {
-                    EvaluateError::OutdatedPlan => debug!(trigger = %id, "{error}"),
-                    EvaluateError::State(StateError::Conflict) => drop(self.metrics.state_conflicts.inc()),
-                    EvaluateError::State(_) => warn!(trigger = %id, "cannot be evaluated, next try at {again:.0}: {error}"),
-                    EvaluateError::Action(failure) => {
-                        let problem = Problem::of(failure);
-                        if tracked.problems.whole.as_ref() != Some(&problem) {
-                            warn!(trigger = %id, reason = %problem.reason, "cannot be evaluated, next try at {again:.0}: {error}");
-                        }
-                        tracked.problems.whole = Some(problem);
+                let problem = match &error {
+                    EvaluateError::Action(failure) => Problem::of(failure),
+                    EvaluateError::State(StateError::Malformed(message)) => {
+                        Problem { reason: error.reason(), is_for_good: true, message: message.clone() }
                     }
+                    EvaluateError::OutdatedPlan => {
+                        debug!(trigger = %id, "{error}");
+                        return Some(again);
+                    }
+                    EvaluateError::State(StateError::Conflict) => {
+                        self.metrics.state_conflicts.inc();
+                        return Some(again);
+                    }
+                    EvaluateError::State(_) => {
+                        warn!(trigger = %id, "cannot be evaluated, next try at {again:.0}: {error}");
+                        return Some(again);
+                    }
+                };
+                if tracked.problems.whole.as_ref() != Some(&problem) {
+                    warn!(trigger = %id, reason = %problem.reason, "cannot be evaluated, next try at {again:.0}: {error}");
                 }
+                tracked.problems.whole = Some(problem);
                 Some(again)
             }
         }
@@ -421,9 +431,11 @@ impl Triggers {
         self.events.tell(events::trigger(id), happening);
     }
 
-    async fn say<K: TriggerKind>(&self, meta: &ObjectMeta, health: &Health) -> Result<(), ()> {
+    /// Says how a trigger is, or answers when to try again.
+    async fn say<K: TriggerKind>(&self, meta: &ObjectMeta, health: &Health) -> Result<(), Timestamp> {
         status::of_trigger::<K>(&self.client, meta, health).await.map_err(|error| {
             warn!(trigger = meta.name, "its status cannot be written: {error}");
+            status::again(&error)
         })
     }
 }

@@ -44,8 +44,11 @@ async fn without_a_selector_all_namespaces_may_use_it_and_with_an_unknown_label_
 async fn what_is_not_available_yet_says_so() {
     let auth = |kind: &str| json!({ "type": kind, "secretRef": { "name": "git" } });
     let cases = [
-        (json!({ "repoUri": "git@example.com:a", "authConfig": auth("ssh") }), "authConfig.type ssh and githubApp are not available yet"),
-        (json!({ "repoUri": "https://example.com/a", "authConfig": auth("githubApp") }), "are not available yet: use basic or token"),
+        (json!({ "repoUri": "https://example.com/a", "authConfig": auth("githubApp") }), "githubApp is not available yet"),
+        (
+            json!({ "repoUri": "git@example.com:a", "authConfig": auth("ssh"), "proxy": { "url": "http://p" } }),
+            "proxy is for http and https",
+        ),
     ];
     for (spec, expected) in cases {
         let folder = Folder::with([manifest(&repo("app"), spec), secret("default", "git", json!({ "ssh-privatekey": "canary" }))]);
@@ -56,13 +59,13 @@ async fn what_is_not_available_yet_says_so() {
 }
 
 #[tokio::test]
-async fn a_repository_over_ssh_says_at_its_first_check_that_it_is_not_available_yet() {
-    for uri in ["ssh://git@example.com/a", "git@example.com:a", "git://example.com/a"] {
+async fn a_repository_over_ssh_without_a_key_says_at_its_first_check_what_is_missing() {
+    for uri in ["ssh://git@example.com/a", "git@example.com:a"] {
         let folder = Folder::with([manifest(&repo("app"), json!({ "repoUri": uri }))]);
         let source = folder.read().source(&trigger("default"), &repo("app")).await.map_err(|error| error.to_string()).unwrap();
         let error = source.observe(&Watch::new(Reference::Branch("main".into()))).await.unwrap_err();
         assert_eq!((error.reason(), error.retry()), (Reason::InvalidSpec, Retry::Never));
-        assert!(error.to_string().contains("ssh and git:// are not available yet: use https or http"), "{error}");
+        assert!(error.to_string().contains("set `authConfig` of type ssh"), "{error}");
     }
 }
 

@@ -31,7 +31,15 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn new(auth: Auth) -> Self {
-        let cluster = Cluster::shared(Mode::Kwok).await.unwrap();
+        Self::within(Cluster::shared(Mode::Kwok).await.unwrap(), auth).await
+    }
+
+    /// The same in a cluster of its own, for what would disturb others. It ends with the process.
+    pub async fn alone(auth: Auth) -> Self {
+        Self::within(Box::leak(Box::new(Cluster::start(Mode::Kwok).await.unwrap())), auth).await
+    }
+
+    async fn within(cluster: &'static Cluster, auth: Auth) -> Self {
         let namespace = cluster.namespace().await.unwrap();
         let account = cluster.operator_account(&namespace).await.unwrap();
         let server = GitServer::start(&Options { auth, ..Options::default() }).unwrap();

@@ -94,7 +94,10 @@ async fn triggers_say_what_is_missing_and_work_when_it_comes() {
     f.put(secret("right", &[("username", "robot"), ("password", "secret")])).await;
     f.put(with_password(git_repo("secret", &f.server.uri("app")), "later")).await;
     f.put(action("act")).await;
-    for (name, source, action) in [("repo", "later", "act"), ("action", "app", "later"), ("secret", "secret", "act")] {
+    let over = json!({ "kind": "GitRepo", "name": "later", "reference": { "branch": "main" } });
+    f.put(with(action("over"), "sourceOverride", over)).await;
+    let triggers = [("repo", "later", "act"), ("action", "app", "later"), ("secret", "secret", "act"), ("over", "app", "over")];
+    for (name, source, action) in triggers {
         f.put(with(schedule_trigger(name, source, action), "schedule.interval", "1h")).await;
     }
     let _operator = f.operator(&[]);
@@ -103,23 +106,26 @@ async fn triggers_say_what_is_missing_and_work_when_it_comes() {
         ("repo", "NotFound", "GitRepo {}/later"),
         ("action", "NotFound", "Action {}/later"),
         ("secret", "SecretNotFound", "Secret {}/later"),
+        ("over", "NotFound", "GitRepo {}/later"),
     ] {
         let message = is_wrong(&f, "ScheduleTrigger", name, reason, "Reconciling").await;
         assert!(message.contains(&missing.replace("{}", &f.namespace)), "{name}: {message}");
         wait_for(name, async || (f.events("ScheduleTrigger", name).await == [reason]).then_some(())).await;
     }
     is_wrong(&f, "GitRepo", "secret", "SecretNotFound", "Reconciling").await;
+    is_wrong(&f, "Action", "over", "NotFound", "Reconciling").await;
 
     f.put(secret("later", &[("username", "robot"), ("password", "secret")])).await;
     f.put(with_password(git_repo("later", &f.server.uri("app")), "right")).await;
     f.put(action("later")).await;
-    f.wait_for_succeeded(3).await;
-    for name in ["repo", "action", "secret"] {
+    f.wait_for_succeeded(4).await;
+    for name in ["repo", "action", "secret", "over"] {
         is_right(&f, "ScheduleTrigger", name, "Watching").await;
         let events = f.events("ScheduleTrigger", name).await;
         assert_eq!(events.iter().filter(|reason| *reason == "Recovered").count(), 1, "{name}: {events:?}");
     }
     is_right(&f, "GitRepo", "secret", "Reachable").await;
+    is_right(&f, "Action", "over", "Valid").await;
 }
 
 #[tokio::test]

@@ -111,10 +111,23 @@ async fn the_runtime_config_is_followed_and_the_last_good_one_stays() {
     let two = "action: { maxRunningJobs: 2, containers: { worker: { image: 'worker:new' }, cloner: { image: 'cloner:new' } } }";
     f.put(runtime_config(two)).await;
     f.wait_for_phases(&[RunPhase::Running, RunPhase::Running]).await;
-    f.put(runtime_config("action: { maxRunningJobs: 0 }")).await;
-    let line = operator.wait_for_line("maxRunningJobs: must be at least 1").unwrap();
-    assert!(line.contains(&format!("ERROR ConfigMap {}/git-events-runner-config: data.runtimeConfig: action.", f.namespace)), "{line}");
-    assert!(operator.metrics().unwrap().contains("git_events_runner_config_failures_total 1\n"));
+    let broken = [
+        ("action: { maxRunningJobs: 0 }", "action.maxRunningJobs"),
+        ("action: { maxJobs: 1 }", "maxJobs"),
+        ("action: { workdir: { mountPath: files } }", "action.workdir.mountPath"),
+        ("action: { containers: { worker: { image: '' } } }", "action.containers.worker.image"),
+        ("action: { defaultServiceAccount: Robot }", "action.defaultServiceAccount"),
+        ("trigger: { webhook: { defaultAuthHeader: 'x auth' } }", "trigger.webhook.defaultAuthHeader"),
+        ("action: [", "line 1"),
+    ];
+    for (number, (config, names)) in broken.iter().enumerate() {
+        f.put(runtime_config(config)).await;
+        let failures = format!("git_events_runner_config_failures_total {}\n", number + 1);
+        wait_for(config, async || operator.metrics().unwrap().contains(&failures).then_some(())).await;
+        let line = operator.logs().into_iter().rfind(|line| line.contains(" ERROR ")).unwrap();
+        let map = format!("ConfigMap {}/git-events-runner-config: data.runtimeConfig: ", f.namespace);
+        assert!(line.contains(&map) && line.contains(names), "{config}: {line}");
+    }
 
     repo.push("main", &[("file", "2")]).unwrap();
     f.patch("ScheduleTrigger", "it", json!({ "spec": { "schedule": { "interval": "1s" } } })).await;

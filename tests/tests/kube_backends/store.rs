@@ -173,7 +173,7 @@ async fn a_status_that_somebody_has_written_by_hand_is_an_error_that_names_the_f
     let trigger = Trigger::new().await;
     trigger.patch_status(json!({ "checkedSources": { "app": { "commitHash": "main" } } })).await;
     let error = trigger.store.load(&trigger.id).await.unwrap_err();
-    assert!(matches!(error, StateError::Unavailable(_)));
+    assert!(matches!(error, StateError::Malformed(_)));
     assert!(error.to_string().contains("status.checkedSources.app.commitHash: "), "{error}");
 }
 

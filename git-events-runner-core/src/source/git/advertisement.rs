@@ -5,6 +5,10 @@ use super::{
     packet::{Packet, WireError},
     refs::{Found, object_id},
 };
+use crate::CommitId;
+
+/// How many branches and tags are kept, 20 bytes each.
+const MAX_TIPS: usize = 20_000;
 
 /// Reads an advertisement packet by packet, and keeps of its refs only the one that is looked for.
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub(super) struct Advertisement {
     pub(super) capabilities: Capabilities,
     /// What the wanted ref points at, in versions 0 and 1.
     pub(super) found: Found,
+    /// What branches and tags point at, in versions 0 and 1; where there are very many, the first of them.
+    pub(super) tips: Vec<CommitId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +39,8 @@ enum State {
 impl Advertisement {
     /// Looks for a ref by its full name; an empty name finds none.
     pub(super) fn new(wanted: &str) -> Self {
-        Self { wanted: wanted.to_owned(), state: State::Start, capabilities: Capabilities::default(), found: Found::default() }
+        let (capabilities, found) = (Capabilities::default(), Found::default());
+        Self { wanted: wanted.to_owned(), state: State::Start, capabilities, found, tips: vec![] }
     }
 
     /// Whether the advertisement has come to its end.
@@ -91,6 +98,9 @@ impl Advertisement {
             Some(name) if name == self.wanted.as_bytes() => self.found.peeled = Some(id),
             None if name == self.wanted.as_bytes() => self.found.direct = Some(id),
             _ => {}
+        }
+        if (name.starts_with(b"refs/heads/") || name.starts_with(b"refs/tags/")) && self.tips.len() < MAX_TIPS {
+            self.tips.push(id);
         }
         Ok(())
     }
@@ -151,6 +161,8 @@ mod tests {
             assert_eq!(found("refs/tags/v1").as_deref(), Some(B), "an annotated tag is the commit it points at");
             assert_eq!(found("refs/heads/mai"), None);
             let capabilities = read("", &refs(&service)).unwrap().capabilities;
+            let tips: Vec<_> = read("", &refs(&service)).unwrap().tips.iter().map(ToString::to_string).collect();
+            assert_eq!(tips, [A, B, A, B]);
             assert!(!capabilities.version2 && capabilities.shallow && capabilities.side_band && capabilities.ofs_delta);
         }
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use russh::keys::PrivateKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -13,7 +14,7 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Proxy, Repository, Tls, capabilities::Capabilities, refs::AGENT};
+use super::{Proxy, Repository, Secret, Tls, capabilities::Capabilities, refs::AGENT, store::blocking};
 use crate::{Cause, Reason, Retry, SourceError};
 
 /// How long a connection may take to come up, TLS included.
@@ -27,6 +28,9 @@ const IDLE_PER_HOST: usize = 8;
 
 /// For how many ways to trust and to connect a pool of connections is kept.
 const MAX_POOLS: usize = 64;
+
+/// How many private keys are kept open; some kilobytes each.
+const MAX_PRIVATE_KEYS: usize = 1000;
 
 /// Of how many repositories it is remembered how they talk; some 200 bytes each.
 const MAX_REMEMBERED: usize = 20_000;
@@ -63,6 +67,8 @@ struct Shared {
     pools: Mutex<HashMap<[u8; 32], reqwest::Client>>,
     /// By the repository's URI: servers that talk version 2.
     remembered: Mutex<HashMap<String, Remembered>>,
+    /// By a digest of their texts and passphrases.
+    private_keys: Mutex<HashMap<[u8; 32], Arc<PrivateKey>>>,
 }
 
 /// What spares a later check the first of its two requests.
@@ -90,7 +96,8 @@ impl GitClient {
     pub fn new(limits: Limits) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Self(Arc::new(Shared { roots, limits, pools: Mutex::default(), remembered: Mutex::default() }))
+        let (pools, remembered, private_keys) = Default::default();
+        Self(Arc::new(Shared { roots, limits, pools, remembered, private_keys }))
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -138,6 +145,29 @@ impl GitClient {
             .pool_max_idle_per_host(IDLE_PER_HOST);
         let builder = if let Some(through) = through { builder.proxy(proxy(through)?) } else { builder };
         builder.build().map_err(|error| unusable(error.into()))
+    }
+
+    /// The private key of this text and passphrase: opening one may take a tenth of a second.
+    pub(super) async fn private_key(
+        &self,
+        text: &Secret,
+        passphrase: Option<&Secret>,
+        open: fn(&str, Option<&str>) -> Result<PrivateKey, String>,
+    ) -> Result<Arc<PrivateKey>, String> {
+        let mut digest = Sha256::new_with_prefix(Sha256::digest(text.expose()));
+        digest.update(passphrase.map_or("", Secret::expose));
+        let digest = digest.finalize().into();
+        if let Some(key) = lock(&self.0.private_keys).get(&digest) {
+            return Ok(Arc::clone(key));
+        }
+        let (text, passphrase) = (text.clone(), passphrase.cloned());
+        let key = Arc::new(blocking(move |_| open(text.expose(), passphrase.as_ref().map(Secret::expose))).await?);
+        let mut keys = lock(&self.0.private_keys);
+        if keys.len() >= MAX_PRIVATE_KEYS {
+            keys.clear();
+        }
+        keys.insert(digest, Arc::clone(&key));
+        Ok(key)
     }
 
     pub(super) fn remembered(&self, repository: &Repository) -> Option<Remembered> {

@@ -9,7 +9,7 @@ use reqwest::{
 };
 use rustls::CertificateError;
 
-use super::{Repository, packet::WireError};
+use super::{Repository, client::CONNECT_TIMEOUT, packet::WireError, uri::Reach};
 use crate::{CommitId, Reason, Reference, Retry, SourceError};
 
 /// The longest time that a server may ask us to wait: it should not be able to switch a source off for good.
@@ -61,7 +61,7 @@ pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> So
     let (reason, message) = if let Some(rustls::Error::InvalidCertificate(why)) = find_tls_error(&error) {
         (Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why)))
     } else if error.is_connect() && error.is_timeout() {
-        (Reason::Timeout, format!("no connection to {uri} within {:?}: check host, port and network", super::client::CONNECT_TIMEOUT))
+        return no_connection_in_time(repository);
     } else if repository.proxy.is_some() && innermost(&error).contains("proxy authorization required") {
         (Reason::AuthenticationFailed, proxy_refuses(&uri))
     } else if error.is_connect() {
@@ -82,6 +82,34 @@ fn on_its_way(repository: &Repository) -> String {
 
 fn proxy_refuses(uri: &str) -> String {
     format!("no connection to {uri}: the proxy refuses the credentials, or asks for some: check `proxy.secretRef`")
+}
+
+/// No connection came up in the time that one may take.
+pub(super) fn no_connection_in_time(repository: &Repository) -> SourceError {
+    let message = format!("no connection to {} within {CONNECT_TIMEOUT:?}: check host, port and network", on_its_way(repository));
+    SourceError::new(Reason::Timeout, Retry::Backoff, message)
+}
+
+/// No connection came up.
+pub(super) fn no_connection(repository: &Repository, error: io::Error) -> SourceError {
+    let message = format!("no connection to {}: {}", repository.uri, innermost(&error));
+    SourceError::new(Reason::Unreachable, Retry::Backoff, message).caused_by(error)
+}
+
+/// The connection ended in the middle.
+pub(super) fn broken(repository: &Repository, error: impl Error + Send + Sync + 'static) -> SourceError {
+    let message = format!("the connection to {} broke off: {}", repository.uri, innermost(&error));
+    SourceError::new(Reason::Unreachable, Retry::Backoff, message).caused_by(error)
+}
+
+/// The credentials are not of the kind that this way to the repository takes.
+pub(super) fn unfit_credentials(repository: &Repository, reach: &Reach<'_>) -> SourceError {
+    let why = match reach {
+        Reach::Ssh(_) => "is reached by ssh, which needs a key: set `authConfig` of type ssh",
+        Reach::Git(_) => "is reached by git://, which takes no credentials: remove `authConfig`, or use https or ssh",
+        Reach::Http(_) | Reach::Local => "is not reached by ssh: set `authConfig` of another type, or use a URI of ssh",
+    };
+    SourceError::new(Reason::InvalidSpec, Retry::Never, format!("{} {why}", repository.uri))
 }
 
 fn find_tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
@@ -170,15 +198,48 @@ const MAX_REMOTE: usize = 200;
 pub(super) fn of_wire(repository: &Repository, error: WireError, wanted: Option<&CommitId>) -> SourceError {
     let text = match error {
         WireError::Malformed(what) => return malformed(repository, &what),
-        WireError::Remote(text) => repository.credentials.redact(&text).chars().take(MAX_REMOTE).collect::<String>(),
+        WireError::Remote(text) => text,
     };
     match wanted {
         // What git's and JGit's upload-pack say when they have no such commit, or do not show it.
         Some(commit) if text.contains("not our ref") || (text.contains("not valid") && text.contains(&commit.to_string())) => {
             SourceError::reference_not_found(&Reference::Commit(*commit), &repository.uri.to_string())
         }
-        _ => SourceError::new(Reason::ProtocolError, Retry::Backoff, format!("{} reports: {text}", repository.uri)),
+        _ => reported(repository, &text),
     }
+}
+
+/// What servers say of a repository that is not there, or not shown: git and its daemon, GitHub, GitLab, Gitea and Forgejo, Azure DevOps.
+const NOT_THERE: [&str; 7] = [
+    "not appear to be a git repository",
+    "repository not exported",
+    "repository not found",
+    "project you were looking for could not be found",
+    "cannot find repository",
+    "no such repository",
+    "does not exist or you do not have permissions",
+];
+
+/// What servers say of a repository that the credentials, which they know, do not open.
+const NOT_ALLOWED: [&str; 4] = ["access denied", "permission denied", "unauthorized", "not allowed to"];
+
+/// The server reports an error in a line of text.
+pub(super) fn reported(repository: &Repository, text: &str) -> SourceError {
+    let uri = &repository.uri;
+    let text = repository.credentials.redact(text).chars().take(MAX_REMOTE).collect::<String>();
+    let lower = text.to_lowercase();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
+    let (reason, message) = if says(&NOT_THERE) {
+        let message =
+            format!("there is no repository at {uri}, or it is hidden from these credentials: check `repoUri` (it reports: {text})");
+        (Reason::RepositoryNotFound, message)
+    } else if says(&NOT_ALLOWED) {
+        let message = format!("{uri} does not open to these credentials: check what they may read (it reports: {text})");
+        (Reason::AuthenticationFailed, message)
+    } else {
+        (Reason::ProtocolError, format!("{uri} reports: {text}"))
+    };
+    SourceError::new(reason, Retry::Backoff, message)
 }
 
 #[cfg(test)]

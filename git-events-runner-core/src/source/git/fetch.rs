@@ -1,6 +1,7 @@
 //! The fetch of one commit without its history: the request, and the parts of its answer.
 
 use super::{
+    advertisement::Advertisement,
     capabilities::Capabilities,
     packet::{Packet, WireError, write_line},
     refs::AGENT,
@@ -11,17 +12,32 @@ use crate::CommitId;
 const MAX_OBJECTS: u32 = 10_000_000;
 
 /// What is asked for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Want {
-    /// A commit, or an annotated tag of one.
-    pub(super) id: CommitId,
-    /// With all that came before it.
+    /// Commits, or annotated tags of such.
+    pub(super) ids: Vec<CommitId>,
+    /// With all that came before them.
     pub(super) history: bool,
+}
+
+impl Want {
+    /// What to ask for to have a commit, which was seen at a ref.
+    pub(super) fn of(commit: CommitId, advertisement: &Advertisement) -> Self {
+        let Advertisement { capabilities, found, tips, .. } = advertisement;
+        match found.direct {
+            _ if capabilities.any_commit() || tips.contains(&commit) => Self { ids: vec![commit], history: false },
+            // A server that gives only what its refs point at: if that is another commit by now, this one is in its history.
+            Some(tip) => Self { ids: vec![tip], history: found.commit() != Some(commit) },
+            // Or else in any history that it has.
+            None if tips.is_empty() => Self { ids: vec![commit], history: false },
+            None => Self { ids: tips.clone(), history: true },
+        }
+    }
 }
 
 /// Asks for a commit and its files.
 pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
-    let (commit, cut_off) = (want.id, capabilities.shallow && !want.history);
+    let cut_off = capabilities.shallow && !want.history;
     let mut request = vec![];
     if capabilities.version2 {
         write_line(&mut request, "command=fetch");
@@ -31,20 +47,23 @@ pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
         request.extend_from_slice(b"0001");
         write_line(&mut request, "no-progress");
         write_line(&mut request, "ofs-delta");
-        write_line(&mut request, &format!("want {commit}"));
+        want.ids.iter().for_each(|id| write_line(&mut request, &format!("want {id}")));
         if cut_off {
             write_line(&mut request, "deepen 1");
         }
         write_line(&mut request, "done");
         request.extend_from_slice(b"0000");
     } else {
-        let mut want = format!("want {commit} side-band-64k");
-        let options = [(capabilities.no_progress, " no-progress"), (capabilities.ofs_delta, " ofs-delta"), (cut_off, " shallow")];
-        want.extend(options.iter().filter(|(offered, _)| *offered).map(|(_, option)| *option));
+        let mut options = String::from(" side-band-64k");
+        let offered = [(capabilities.no_progress, " no-progress"), (capabilities.ofs_delta, " ofs-delta"), (cut_off, " shallow")];
+        options.extend(offered.iter().filter(|(offered, _)| *offered).map(|(_, option)| *option));
         if capabilities.agent {
-            want.push_str(&format!(" agent={AGENT}"));
+            options.push_str(&format!(" agent={AGENT}"));
         }
-        write_line(&mut request, &want);
+        for id in &want.ids {
+            // The first line has them for all.
+            write_line(&mut request, &format!("want {id}{}", std::mem::take(&mut options)));
+        }
         if cut_off {
             write_line(&mut request, "deepen 1");
         }
@@ -139,6 +158,7 @@ impl Fetched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::git::refs::Found;
 
     fn commit() -> CommitId {
         "1111111111111111111111111111111111111111".parse().unwrap()
@@ -212,14 +232,40 @@ mod tests {
 
     #[test]
     fn the_request_wants_the_exact_commit_and_no_history() {
-        let mut want = Want { id: commit(), history: false };
+        let mut want = Want { ids: vec![commit()], history: false };
         let text = String::from_utf8(request(&want, &v2())).unwrap();
         assert!(text.starts_with("0012command=fetch\n0001") && text.ends_with("000ddeepen 1\n0009done\n0000"), "{text}");
         let old = Capabilities { shallow: true, ofs_delta: true, ..Capabilities::default() };
         let text = String::from_utf8(request(&want, &old)).unwrap();
         assert!(text.contains(" side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n"), "{text}");
-        want.history = true;
+        want = Want { ids: vec![commit(), other()], history: true };
         let text = String::from_utf8(request(&want, &old)).unwrap();
-        assert!(text.contains(" side-band-64k ofs-delta\n00000009done\n"), "{text}");
+        let second = format!("0032want {}\n", other());
+        assert!(text.ends_with(&format!(" side-band-64k ofs-delta\n{second}00000009done\n")), "{text}");
+    }
+
+    fn other() -> CommitId {
+        "2222222222222222222222222222222222222222".parse().unwrap()
+    }
+
+    #[test]
+    fn a_server_that_gives_only_what_its_refs_point_at_is_asked_for_a_history_that_has_the_commit() {
+        let asked = |advertisement: &Advertisement| {
+            let Want { ids, history } = Want::of(commit(), advertisement);
+            (ids, history)
+        };
+        let mut old = Advertisement::new("");
+        assert_eq!(asked(&old), (vec![commit()], false), "it says itself that it has none");
+        old.tips = vec![other(), other()];
+        assert_eq!(asked(&old), (vec![other(), other()], true));
+        old.found = Found { direct: Some(other()), peeled: None };
+        assert_eq!(asked(&old), (vec![other()], true));
+        old.found.peeled = Some(commit());
+        assert_eq!(asked(&old), (vec![other()], false), "an annotated tag");
+        old.tips.push(commit());
+        assert_eq!(asked(&old), (vec![commit()], false), "something points at it");
+        let mut new = Advertisement::new("");
+        new.capabilities.version2 = true;
+        assert_eq!(asked(&new), (vec![commit()], false));
     }
 }

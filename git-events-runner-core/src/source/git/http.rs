@@ -1,7 +1,6 @@
 //! `git-upload-pack` over http and https.
 
-use std::sync::{Mutex, PoisonError};
-
+use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::{
     Response, Url,
@@ -10,15 +9,12 @@ use reqwest::{
 
 use super::{
     GitClient, Repository,
-    advertisement::Advertisement,
+    capabilities::Capabilities,
     client::Remembered,
     error,
-    fetch::{self, Fetched, Want},
-    packet::{Packet, Packets, WireError},
-    refs::{self, Found, Refs},
-    store::PackSender,
+    transport::{Phase, Transport},
 };
-use crate::{CommitId, Reason, Retry, SourceError};
+use crate::SourceError;
 
 /// How often a server may redirect within its own origin.
 const MAX_REDIRECTS: usize = 5;
@@ -27,153 +23,24 @@ const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 const RESULT: &str = "application/x-git-upload-pack-result";
 const GIT_PROTOCOL: HeaderName = HeaderName::from_static("git-protocol");
 
-/// One check or one fetch, over as many requests as it takes.
-pub(super) struct Exchange<'a> {
+/// The conversation over as many requests as it takes.
+pub(super) struct Http<'a> {
     repository: &'a Repository,
     client: &'a GitClient,
     pool: reqwest::Client,
     authorization: Option<HeaderValue>,
     url: &'a Url,
-    /// What is being waited for, in words.
-    phase: Mutex<&'static str>,
+    /// The URL that the repository's own redirects led to.
+    base: Url,
+    /// The answer that is being read.
+    response: Option<Response>,
+    phase: Phase,
 }
 
-impl<'a> Exchange<'a> {
-    pub(super) fn new(repository: &'a Repository, url: &'a Url, client: &'a GitClient) -> Result<Self, SourceError> {
+impl<'a> Http<'a> {
+    pub(super) fn new(repository: &'a Repository, url: &'a Url, client: &'a GitClient, phase: Phase) -> Result<Self, SourceError> {
         let (pool, authorization) = (client.pool(repository)?, repository.credentials.header()?);
-        Ok(Self { repository, client, pool, authorization, url, phase: Mutex::new("connecting") })
-    }
-
-    /// What is being waited for, in words.
-    pub(super) fn phase(&self) -> &'static str {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn enter(&self, phase: &'static str) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
-
-    /// What a ref points at, by the ref's full name.
-    pub(super) async fn find(&self, name: &str) -> Result<Found, SourceError> {
-        if let Some(known) = self.client.remembered(self.repository) {
-            match self.list(&known, name).await {
-                // The server, or what it redirects to, may have changed: ask again from the beginning.
-                Err(error) if matches!(error.reason(), Reason::ProtocolError | Reason::RepositoryNotFound) => {
-                    self.client.forget(self.repository);
-                }
-                answer => return answer,
-            }
-        }
-        let (known, advertisement) = self.discover(name).await?;
-        if known.capabilities.version2 { self.list(&known, name).await } else { Ok(advertisement.found) }
-    }
-
-    /// How the server talks, and, where it sends all its refs at once, the one of this name.
-    async fn discover(&self, name: &str) -> Result<(Remembered, Advertisement), SourceError> {
-        let (base, response) = self.get_info().await?;
-        self.enter("receiving its list of refs");
-        let mut advertisement = Advertisement::new(name);
-        self.read_refs(response, ADVERTISEMENT, |packet| advertisement.read(packet)).await?;
-        if !advertisement.is_done() {
-            return Err(error::cut_off(self.repository));
-        }
-        if advertisement.capabilities.other_objects {
-            let message = format!("{} names its objects by SHA-256, which is not available here: only SHA-1 is", self.repository.uri);
-            return Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message));
-        }
-        let known = Remembered { base, capabilities: advertisement.capabilities.clone() };
-        if known.capabilities.version2 {
-            self.client.remember(self.repository, known.clone());
-        }
-        Ok((known, advertisement))
-    }
-
-    /// Asks a server of version 2 for one ref.
-    async fn list(&self, known: &Remembered, name: &str) -> Result<Found, SourceError> {
-        let response = self.post(known, refs::request(name, &known.capabilities)).await?;
-        self.enter("receiving the ref");
-        let mut refs = Refs::new(name);
-        self.read_refs(response, RESULT, |packet| refs.read(packet)).await?;
-        if refs.is_done() { Ok(refs.found) } else { Err(error::cut_off(self.repository)) }
-    }
-
-    /// Reads an answer that has refs, packet by packet, up to the limit.
-    async fn read_refs(
-        &self,
-        mut response: Response,
-        content_type: &str,
-        mut read: impl FnMut(Packet<'_>) -> Result<(), WireError> + Send,
-    ) -> Result<(), SourceError> {
-        self.check_type(&response, content_type)?;
-        let wire = |error| error::of_wire(self.repository, error, None);
-        let limit = self.client.limits().refs;
-        let (mut packets, mut received) = (Packets::default(), 0);
-        while let Some(bytes) = self.chunk(&mut response).await? {
-            received += bytes.len() as u64;
-            if received > limit {
-                return Err(error::too_large(self.repository, "more bytes of refs", limit));
-            }
-            packets.push(&bytes);
-            while let Some(packet) = packets.next().map_err(wire)? {
-                read(packet).map_err(wire)?;
-            }
-        }
-        if packets.is_empty() { Ok(()) } else { Err(error::cut_off(self.repository)) }
-    }
-
-    /// Fetches a commit with its files, which was seen at the ref of this name; without its history, where the server can do so.
-    pub(super) async fn fetch(&self, commit: &CommitId, name: &str, pack: PackSender) -> Result<(), SourceError> {
-        let (known, found) = match self.client.remembered(self.repository) {
-            Some(known) => (known, Found::default()),
-            None => self.within_timeout(self.discover(name)).await.map(|(known, advertisement)| (known, advertisement.found))?,
-        };
-        let want = match found.direct {
-            // A server that gives only what its refs point at: if that is another commit by now, this one is in its history.
-            Some(tip) if !known.capabilities.any_commit() => Want { id: tip, history: found.commit() != Some(*commit) },
-            _ => Want { id: *commit, history: false },
-        };
-        let fetched = self.fetch_from(&known, commit, &want, pack).await;
-        if fetched.is_err() {
-            // What is remembered of it may be out of date: the next try asks from the beginning.
-            self.client.forget(self.repository);
-        }
-        fetched
-    }
-
-    async fn fetch_from(&self, known: &Remembered, commit: &CommitId, want: &Want, mut pack: PackSender) -> Result<(), SourceError> {
-        if !known.capabilities.version2 && !known.capabilities.side_band {
-            return Err(error::malformed(self.repository, "it is too old to send files in packets (side-band-64k)"));
-        }
-        let mut response = self.within_timeout(self.post(known, fetch::request(want, &known.capabilities))).await?;
-        self.check_type(&response, RESULT)?;
-        let wire = |error| error::of_wire(self.repository, error, Some(commit));
-        self.enter("receiving its files");
-        let (mut packets, mut fetched, mut received) = (Packets::default(), Fetched::new(&known.capabilities), 0);
-        while let Some(bytes) = self.within_timeout(self.chunk(&mut response)).await? {
-            received += bytes.len() as u64;
-            if received > self.client.limits().pack {
-                return Err(error::too_large(self.repository, "more bytes of files", self.client.limits().pack));
-            }
-            packets.push(&bytes);
-            while let Some(packet) = packets.next().map_err(wire)? {
-                let Some(piece) = fetched.read(packet).map_err(wire)? else { continue };
-                if !pack.send(piece).await {
-                    // The other end knows why it stopped.
-                    return Ok(());
-                }
-            }
-        }
-        if !fetched.is_done() || !packets.is_empty() {
-            return Err(error::cut_off(self.repository));
-        }
-        pack.finish().await;
-        Ok(())
-    }
-
-    /// Bounds one step of a checkout, so that a server that falls silent is not waited for until the end of all time.
-    async fn within_timeout<T>(&self, step: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
-        let limit = self.repository.timeout;
-        tokio::time::timeout(limit, step).await.unwrap_or_else(|_| Err(error::timeout(self.repository, limit, self.phase())))
+        Ok(Self { repository, client, pool, authorization, url, base: url.clone(), response: None, phase })
     }
 
     /// Gets `info/refs`, following redirects within the origin; with the answer comes the URL that they led to.
@@ -181,7 +48,7 @@ impl<'a> Exchange<'a> {
         let mut url = append(self.url, "info/refs");
         url.set_query(Some("service=git-upload-pack"));
         for _ in 0..=MAX_REDIRECTS {
-            self.enter("waiting for its answer to the first request");
+            self.phase.enter("waiting for its answer to the first request");
             let response = self.send(self.pool.get(url.clone())).await?;
             if response.status().is_redirection() {
                 let location = location(&response);
@@ -197,16 +64,6 @@ impl<'a> Exchange<'a> {
             return Ok((url, response));
         }
         Err(error::malformed(self.repository, &format!("it redirects more than {MAX_REDIRECTS} times")))
-    }
-
-    async fn post(&self, known: &Remembered, body: Vec<u8>) -> Result<Response, SourceError> {
-        self.enter("waiting for its answer");
-        let request = self.pool.post(append(&known.base, "git-upload-pack"));
-        let response = self.send(request.header(CONTENT_TYPE, "application/x-git-upload-pack-request").body(body)).await?;
-        if response.status().is_redirection() {
-            return Err(error::redirected(self.repository, location(&response).as_ref()));
-        }
-        self.check_status(response)
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, SourceError> {
@@ -233,9 +90,53 @@ impl<'a> Exchange<'a> {
         let actual = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if actual == expected { Ok(()) } else { Err(error::not_git(self.repository, actual)) }
     }
+}
 
-    async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, SourceError> {
+#[async_trait]
+impl Transport for Http<'_> {
+    fn recall(&mut self) -> Option<Capabilities> {
+        let Remembered { base, capabilities } = self.client.remembered(self.repository)?;
+        self.base = base;
+        Some(capabilities)
+    }
+
+    fn remember(&self, capabilities: &Capabilities) {
+        self.client.remember(self.repository, Remembered { base: self.base.clone(), capabilities: capabilities.clone() });
+    }
+
+    fn forget(&mut self) {
+        self.client.forget(self.repository);
+    }
+
+    async fn start(&mut self) -> Result<(), SourceError> {
+        let (base, response) = self.get_info().await?;
+        (self.base, self.response) = (base, Some(response));
+        Ok(())
+    }
+
+    async fn ask(&mut self, request: Vec<u8>) -> Result<(), SourceError> {
+        let request = self.pool.post(append(&self.base, "git-upload-pack")).body(request);
+        let response = self.send(request.header(CONTENT_TYPE, "application/x-git-upload-pack-request")).await?;
+        if response.status().is_redirection() {
+            return Err(error::redirected(self.repository, location(&response).as_ref()));
+        }
+        let response = self.check_status(response)?;
+        self.check_type(&response, RESULT)?;
+        self.response = Some(response);
+        Ok(())
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, SourceError> {
+        let Some(response) = &mut self.response else { return Ok(None) };
         response.chunk().await.map_err(|error| error::of_transport(self.repository, error))
+    }
+
+    /// Also reads the end of the answer, without which the connection could not be used again.
+    async fn end_answer(&mut self) -> Result<(), SourceError> {
+        match self.chunk().await? {
+            Some(_) => Err(error::malformed(self.repository, "something follows the end of its answer")),
+            None => Ok(()),
+        }
     }
 }
 

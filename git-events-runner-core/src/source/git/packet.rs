@@ -20,10 +20,13 @@ impl WireError {
     /// An error with the text of a server, of which one line of printable characters is kept. It is as long as a packet may be: it cannot be cut
     /// before it is known to repeat no secret.
     pub(super) fn remote(text: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(text);
-        let printable = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-        Self::Remote(printable.collect())
+        Self::Remote(printable(text))
     }
+}
+
+/// A text of a server as one line without control characters.
+pub(super) fn printable(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// One pkt-line.

@@ -57,6 +57,22 @@ pub enum Credentials {
         /// The whole value of the header, such as `Bearer …`.
         token: Secret,
     },
+    /// A key, over ssh.
+    #[serde(rename_all = "camelCase")]
+    Ssh {
+        /// The private key, in OpenSSH's form or as PEM: Ed25519, ECDSA or RSA.
+        private_key: Secret,
+        /// What the private key is protected by, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        passphrase: Option<Secret>,
+        /// The host keys that are trusted, in the form of OpenSSH's `known_hosts`. For a host of which it has none, those are that the large
+        /// public hosts publish.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known_hosts: Option<String>,
+        /// Any host key is taken, so that anybody on the way can answer in the server's place.
+        #[serde(default)]
+        insecure_ignore_host_key: bool,
+    },
 }
 
 impl Credentials {
@@ -77,7 +93,7 @@ impl Credentials {
 
     fn authorization(&self) -> Option<String> {
         match self {
-            Self::None => None,
+            Self::None | Self::Ssh { .. } => None,
             Self::Basic { username: Secret(username), password: Secret(password) } => {
                 Some(format!("Basic {}", BASE64.encode(format!("{username}:{password}").as_bytes())))
             }
@@ -88,7 +104,10 @@ impl Credentials {
     /// A text of the server without what it may repeat of these credentials.
     pub(super) fn redact(&self, text: &str) -> String {
         let header = self.authorization().unwrap_or_default();
-        let password = if let Self::Basic { password, .. } = self { password.0.as_str() } else { "" };
+        let password = match self {
+            Self::Basic { password, .. } | Self::Ssh { passphrase: Some(password), .. } => password.0.as_str(),
+            _ => "",
+        };
         let secrets = [header.as_str(), header.split_once(' ').map_or("", |(_, value)| value), password];
         secrets.iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
     }

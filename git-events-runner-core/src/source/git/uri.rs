@@ -1,8 +1,10 @@
 use std::{
     fmt,
+    net::Ipv6Addr,
     path::{Path, PathBuf},
 };
 
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -16,12 +18,41 @@ pub struct RepoUri(Place);
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Place {
     Http(Url),
-    /// `ssh://` and `git://`.
-    Other(Url),
-    /// `user@host:path`, as written.
-    Scp(String),
+    Ssh(Remote),
+    Git(Remote),
     Local(PathBuf),
 }
+
+/// A repository that is reached over ssh or `git://`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Remote {
+    /// As it was written.
+    text: String,
+    /// Who to be there; ssh only.
+    pub(super) user: String,
+    /// A name in lower case or an address, which has no brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// As the server is told: relative to the user's home, or from its root.
+    pub(super) path: String,
+}
+
+/// How a repository is reached.
+pub(super) enum Reach<'a> {
+    Http(&'a Url),
+    Ssh(&'a Remote),
+    Git(&'a Remote),
+    Local,
+}
+
+const SSH_PORT: u16 = 22;
+const GIT_PORT: u16 = 9418;
+
+/// Who is taken over ssh where the URI names nobody. All large hosts have this one.
+const USER: &str = "git";
+
+/// The longest URI in bytes: as long as a path can be.
+const MAX_LENGTH: usize = 4096;
 
 /// A text is not the URI of a repository. The message does not repeat the text, which may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +73,7 @@ impl RepoUri {
             return parse_url(text);
         }
         match split_scp(text) {
-            Some((host, path)) => check_scp(host, path).map(|()| Self(Place::Scp(text.to_owned()))),
+            Some((host, path)) => parse_scp(text, host, path),
             None => Err(refused(format!("a repository on disk can be used in local mode only: {FORMS}"))),
         }
     }
@@ -74,11 +105,12 @@ impl RepoUri {
         }
     }
 
-    /// The URL of a repository that is reached over http or https.
-    pub(super) fn http(&self) -> Option<&Url> {
+    pub(super) fn reach(&self) -> Reach<'_> {
         match &self.0 {
-            Place::Http(url) => Some(url),
-            _ => None,
+            Place::Http(url) => Reach::Http(url),
+            Place::Ssh(remote) => Reach::Ssh(remote),
+            Place::Git(remote) => Reach::Git(remote),
+            Place::Local(_) => Reach::Local,
         }
     }
 }
@@ -90,6 +122,9 @@ fn refused(message: String) -> NotARepoUri {
 fn check_text(text: &str) -> Result<(), NotARepoUri> {
     if text.is_empty() {
         return Err(refused(format!("the URI of a repository is empty: {FORMS}")));
+    }
+    if text.len() > MAX_LENGTH {
+        return Err(refused(format!("the URI of a repository cannot have more than {MAX_LENGTH} bytes")));
     }
     if text.starts_with('-') {
         return Err(refused(format!("the URI of a repository cannot begin with `-`: {FORMS}")));
@@ -119,31 +154,68 @@ fn parse_url(text: &str) -> Result<RepoUri, NotARepoUri> {
     if host.is_empty() || host.starts_with('-') || url.username().starts_with('-') {
         return Err(refused("the URI of a repository needs a host, and neither host nor user can begin with `-`".to_owned()));
     }
-    if matches!(scheme, "http" | "https") { Ok(RepoUri(Place::Http(url))) } else { Ok(RepoUri(Place::Other(url))) }
+    match scheme {
+        "ssh" => {
+            remote(url.as_str(), url.username(), host, url.port().unwrap_or(SSH_PORT), url.path()).map(|remote| RepoUri(Place::Ssh(remote)))
+        }
+        "git" => remote(url.as_str(), "", host, url.port().unwrap_or(GIT_PORT), url.path()).map(|remote| RepoUri(Place::Git(remote))),
+        _ => Ok(RepoUri(Place::Http(url))),
+    }
+}
+
+/// What the parts of a URL of ssh or `git://` stand for, as Git reads them.
+fn remote(text: &str, user: &str, host: &str, port: u16, path: &str) -> Result<Remote, NotARepoUri> {
+    let decode = |part: &str| {
+        let decoded = percent_decode_str(part).decode_utf8().ok().filter(|decoded| !decoded.contains(char::is_control));
+        decoded.map(String::from).ok_or_else(|| refused("the URI of a repository has percent signs that stand for no letters".to_owned()))
+    };
+    let (user, path) = (decode(user)?, decode(path)?);
+    // `/~user/` is in the home of that user.
+    let path = if path.starts_with("/~") { path[1..].to_owned() } else { path };
+    if path.trim_matches('/').is_empty() || port == 0 {
+        return Err(refused("the URI of a repository needs a path, and a port that is not 0".to_owned()));
+    }
+    let user = if user.is_empty() { USER.to_owned() } else { user };
+    Ok(Remote { text: text.to_owned(), user, host: check_host(host)?, port, path })
+}
+
+/// A name in lower case, or an address of version 6 without its brackets.
+fn check_host(host: &str) -> Result<String, NotARepoUri> {
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|address| address.parse::<Ipv6Addr>().is_ok());
+    let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    match address {
+        Some(address) => Ok(address.to_ascii_lowercase()),
+        None if is_name && !host.starts_with('-') => Ok(host.to_ascii_lowercase()),
+        None => Err(refused("the host of a repository is neither a name nor an address; write one of version 6 as [::1]".to_owned())),
+    }
 }
 
 /// `user@host` and `path`, if there is a colon before any slash: this is how Git tells this form from a path.
 fn split_scp(text: &str) -> Option<(&str, &str)> {
-    text.split_once(':').filter(|(host, _)| !host.contains('/'))
+    // The colons within the brackets of an address do not count.
+    let from = text.find("]:").filter(|_| text.starts_with('[') || text.contains("@[")).unwrap_or(0);
+    let colon = from + text[from..].find(':')?;
+    Some((&text[..colon], &text[colon + 1..])).filter(|(host, _)| !host.contains('/'))
 }
 
-fn check_scp(host: &str, path: &str) -> Result<(), NotARepoUri> {
+fn parse_scp(text: &str, host: &str, path: &str) -> Result<RepoUri, NotARepoUri> {
     if path.starts_with(':') {
         return Err(refused(format!("the URI of a repository names a remote helper (`::`), which is refused: {FORMS}")));
     }
-    let (user, host) = host.rsplit_once('@').map_or((None, host), |(user, host)| (Some(user), host));
-    let is_name = |name: &str| !name.is_empty() && !name.starts_with('-') && !name.contains([' ', ':', '@']);
-    if !is_name(host) || !user.is_none_or(is_name) || path.is_empty() || path.starts_with('-') {
+    let (user, host) = host.rsplit_once('@').unwrap_or((USER, host));
+    let is_user = !user.is_empty() && !user.starts_with('-') && !user.contains([' ', ':', '@']);
+    if !is_user || host.starts_with('-') || path.is_empty() || path.starts_with('-') {
         return Err(refused(format!("the URI of a repository is not of the form user@host:path: {FORMS}")));
     }
-    Ok(())
+    let (user, path) = (user.to_owned(), path.to_owned());
+    Ok(RepoUri(Place::Ssh(Remote { text: text.to_owned(), user, host: check_host(host)?, port: SSH_PORT, path })))
 }
 
 impl fmt::Display for RepoUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Http(url) | Place::Other(url) => f.write_str(url.as_str()),
-            Place::Scp(text) => f.write_str(text),
+            Place::Http(url) => f.write_str(url.as_str()),
+            Place::Ssh(remote) | Place::Git(remote) => f.write_str(&remote.text),
             Place::Local(path) => write!(f, "{}", path.display()),
         }
     }
@@ -189,6 +261,8 @@ mod tests {
             "git://example.com/a",
             "git@example.com:a/b.git",
             "example.com:b",
+            "git@[::1]:b",
+            "ssh://git@[::1]:2222/b",
         ] {
             assert_eq!(RepoUri::parse(text).map(|uri| uri.to_string()), Ok(text.to_owned()));
         }
@@ -223,10 +297,45 @@ mod tests {
             "/canary",
             "./canary",
             "canary",
+            "ssh://example.com",
+            "ssh://example.com/",
+            "ssh://example.com:0/canary",
+            "git://example.com/a%00host=canary",
+            "ssh://git@example.com/canary%ff",
+            "ssh://gi%0at@example.com/canary",
+            "ssh://canary%20example.com/a",
+            "git@exam ple.com:canary",
+            "git@[canary]:a",
+            "git@[::1:canary",
+            &format!("https://example.com/{}", "canary".repeat(1000)),
         ] {
             let error = RepoUri::parse(text).expect_err(text).to_string();
             assert!(!error.contains("canary"), "{error}");
             assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_reached_over_ssh_or_tcp_is_read_as_git_reads_it() {
+        let read = |text| match RepoUri::parse(text).unwrap().reach() {
+            Reach::Ssh(to) => format!("ssh {} {} {} {}", to.user, to.host, to.port, to.path),
+            Reach::Git(to) => format!("git {} {} {}", to.host, to.port, to.path),
+            Reach::Http(_) | Reach::Local => panic!("{text}"),
+        };
+        for (text, expected) in [
+            ("ssh://Example.com/a/b.git", "ssh git example.com 22 /a/b.git"),
+            ("ssh://me@example.com:2222/~/a%20b", "ssh me example.com 2222 ~/a b"),
+            ("ssh://example.com/~me/it's", "ssh git example.com 22 ~me/it's"),
+            ("ssh://do%40main@[FE80::1]/a", "ssh do@main fe80::1 22 /a"),
+            ("git@Example.com:a/b.git", "ssh git example.com 22 a/b.git"),
+            ("me@example.com:/a%20b", "ssh me example.com 22 /a%20b"),
+            ("me@[::1]:a:b", "ssh me ::1 22 a:b"),
+            ("[::1]:a", "ssh git ::1 22 a"),
+            ("example.com:~me/a", "ssh git example.com 22 ~me/a"),
+            ("git://example.com/a", "git example.com 9418 /a"),
+            ("git://[::1]:1/~me/a", "git ::1 1 ~me/a"),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
         }
     }
 
@@ -247,7 +356,7 @@ mod tests {
 
     #[test]
     fn it_is_read_back_as_it_was_written() {
-        for text in ["https://example.com/a", "git@example.com:a", "/srv/ä b"] {
+        for text in ["https://example.com/a", "git@example.com:a", "ssh://me@example.com:2222/~/a%20b", "git://[::1]/a", "/srv/ä b"] {
             let uri = RepoUri::parse_with_local(text, Path::new("/")).unwrap();
             let json = serde_json::to_string(&uri).unwrap();
             assert_eq!(serde_json::from_str::<RepoUri>(&json).unwrap(), uri);

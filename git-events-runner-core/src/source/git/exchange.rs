@@ -1,0 +1,190 @@
+//! One check or one fetch, over whatever reaches the server.
+
+use super::{
+    Credentials, GitClient, Repository,
+    advertisement::Advertisement,
+    capabilities::Capabilities,
+    error,
+    fetch::{self, Fetched, Want},
+    http::Http,
+    packet::{Packet, Packets, WireError},
+    refs::{self, Found, Refs},
+    ssh::Ssh,
+    store::PackSender,
+    tcp::Tcp,
+    transport::{Phase, Transport},
+    uri::Reach,
+};
+use crate::{CommitId, Reason, Retry, SourceError};
+
+/// One check or one fetch.
+pub(super) struct Exchange<'a> {
+    repository: &'a Repository,
+    client: &'a GitClient,
+    transport: Box<dyn Transport + 'a>,
+    phase: Phase,
+}
+
+impl<'a> Exchange<'a> {
+    /// Prepares it; nothing is sent yet.
+    pub(super) fn new(repository: &'a Repository, client: &'a GitClient) -> Result<Self, SourceError> {
+        let phase = Phase::default();
+        let transport: Box<dyn Transport + 'a> = match (repository.uri.reach(), &repository.credentials) {
+            (Reach::Http(url), Credentials::None | Credentials::Basic { .. } | Credentials::Token { .. }) => {
+                Box::new(Http::new(repository, url, client, phase.clone())?)
+            }
+            (Reach::Git(remote), Credentials::None) => Box::new(Tcp::new(repository, remote, phase.clone())),
+            (Reach::Ssh(remote), Credentials::Ssh { .. }) => Box::new(Ssh::new(repository, remote, client, phase.clone())),
+            (reach, _) => return Err(error::unfit_credentials(repository, &reach)),
+        };
+        Ok(Self { repository, client, transport, phase })
+    }
+
+    /// What is being waited for, in words.
+    pub(super) fn phase(&self) -> &'static str {
+        self.phase.get()
+    }
+
+    pub(super) fn enter(&self, phase: &'static str) {
+        self.phase.enter(phase);
+    }
+
+    /// What a ref points at, by the ref's full name.
+    pub(super) async fn find(&mut self, name: &str) -> Result<Found, SourceError> {
+        if let Some(capabilities) = self.transport.recall() {
+            match self.list(&capabilities, name).await {
+                // The server, or what it redirects to, may have changed: ask again from the beginning.
+                Err(error) if matches!(error.reason(), Reason::ProtocolError | Reason::RepositoryNotFound) => self.transport.forget(),
+                answer => return answer,
+            }
+        }
+        let Advertisement { capabilities, mut found, .. } = self.discover(name).await?;
+        if capabilities.version2 {
+            found = self.list(&capabilities, name).await?;
+        }
+        self.transport.close().await;
+        Ok(found)
+    }
+
+    /// How the server talks, and, where it sends all its refs at once, what the one of this name points at.
+    async fn discover(&mut self, name: &str) -> Result<Advertisement, SourceError> {
+        self.transport.start().await?;
+        self.enter("receiving its list of refs");
+        let mut advertisement = Advertisement::new(name);
+        self.read_refs(|packet| advertisement.read(packet).map(|()| advertisement.is_done())).await?;
+        if advertisement.capabilities.other_objects {
+            let message = format!("{} names its objects by SHA-256, which is not available here: only SHA-1 is", self.repository.uri);
+            return Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message));
+        }
+        if advertisement.capabilities.version2 {
+            self.transport.remember(&advertisement.capabilities);
+        }
+        Ok(advertisement)
+    }
+
+    /// Asks a server of version 2 for one ref.
+    async fn list(&mut self, capabilities: &Capabilities, name: &str) -> Result<Found, SourceError> {
+        self.enter("waiting for its answer");
+        self.transport.ask(refs::request(name, capabilities)).await?;
+        self.enter("receiving the ref");
+        let mut refs = Refs::new(name);
+        self.read_refs(|packet| refs.read(packet).map(|()| refs.is_done())).await?;
+        Ok(refs.found)
+    }
+
+    /// Reads an answer that has refs, packet by packet, up to the limit, until `read` says that it is whole.
+    async fn read_refs(&mut self, mut read: impl FnMut(Packet<'_>) -> Result<bool, WireError> + Send) -> Result<(), SourceError> {
+        let repository = self.repository;
+        let wire = |error| error::of_wire(repository, error, None);
+        let limit = self.client.limits().refs;
+        let (mut packets, mut received, mut is_whole) = (Packets::default(), 0, false);
+        while !is_whole {
+            let bytes = self.transport.chunk().await?.ok_or_else(|| error::cut_off(repository))?;
+            received += bytes.len() as u64;
+            if received > limit {
+                return Err(error::too_large(repository, "more bytes of refs", limit));
+            }
+            packets.push(&bytes);
+            while let Some(packet) = packets.next().map_err(wire)? {
+                is_whole = read(packet).map_err(wire)?;
+            }
+        }
+        self.end_answer(&packets).await
+    }
+
+    async fn end_answer(&mut self, packets: &Packets) -> Result<(), SourceError> {
+        if !packets.is_empty() {
+            return Err(error::malformed(self.repository, "something follows the end of its answer"));
+        }
+        self.transport.end_answer().await
+    }
+
+    /// Fetches a commit with its files, which was seen at the ref of this name; without its history, where the server can do so.
+    pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, pack: PackSender) -> Result<(), SourceError> {
+        let (capabilities, want) = match self.transport.recall() {
+            // Of version 2: it gives any commit.
+            Some(capabilities) => (capabilities, Want { ids: vec![*commit], history: false }),
+            None => {
+                let (repository, phase) = (self.repository, self.phase.clone());
+                let advertisement = within_timeout(repository, &phase, self.discover(name)).await?;
+                let want = Want::of(*commit, &advertisement);
+                (advertisement.capabilities, want)
+            }
+        };
+        let fetched = self.fetch_from(&capabilities, commit, &want, pack).await;
+        if fetched.is_err() {
+            // What is remembered of it may be out of date: the next try asks from the beginning.
+            self.transport.forget();
+        }
+        fetched
+    }
+
+    async fn fetch_from(
+        &mut self,
+        capabilities: &Capabilities,
+        commit: &CommitId,
+        want: &Want,
+        mut pack: PackSender,
+    ) -> Result<(), SourceError> {
+        let Self { repository, client, transport, phase } = self;
+        if !capabilities.version2 && !capabilities.side_band {
+            return Err(error::malformed(repository, "it is too old to send files in packets (side-band-64k)"));
+        }
+        phase.enter("waiting for its answer");
+        within_timeout(repository, phase, transport.ask(fetch::request(want, capabilities))).await?;
+        let wire = |error| error::of_wire(repository, error, Some(commit));
+        phase.enter("receiving its files");
+        let limit = client.limits().pack;
+        let (mut packets, mut fetched, mut received) = (Packets::default(), Fetched::new(capabilities), 0);
+        while !fetched.is_done() {
+            let bytes = within_timeout(repository, phase, transport.chunk()).await?.ok_or_else(|| error::cut_off(repository))?;
+            received += bytes.len() as u64;
+            if received > limit {
+                return Err(error::too_large(repository, "more bytes of files", limit));
+            }
+            packets.push(&bytes);
+            while let Some(packet) = packets.next().map_err(wire)? {
+                let Some(piece) = fetched.read(packet).map_err(wire)? else { continue };
+                if !pack.send(piece).await {
+                    // The other end knows why it stopped.
+                    return Ok(());
+                }
+            }
+        }
+        let (repository, phase) = (self.repository, self.phase.clone());
+        within_timeout(repository, &phase, self.end_answer(&packets)).await?;
+        self.transport.close().await;
+        pack.finish().await;
+        Ok(())
+    }
+}
+
+/// Bounds one step of a checkout, so that a server that falls silent is not waited for until the end of all time.
+async fn within_timeout<T>(
+    repository: &Repository,
+    phase: &Phase,
+    step: impl Future<Output = Result<T, SourceError>> + Send,
+) -> Result<T, SourceError> {
+    let limit = repository.timeout;
+    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| Err(error::timeout(repository, limit, phase.get())))
+}
