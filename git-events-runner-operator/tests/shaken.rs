@@ -26,6 +26,8 @@ use git_events_runner_tests::{
     Random,
     cluster::{Cluster, Mode},
 };
+use tokio::sync::oneshot;
+
 use shaken::{deletions::delete_some, evidence::Evidence, replicas::Replicas, rest::come_to_rest, traffic::Traffic, world::World};
 
 /// How much happens.
@@ -65,8 +67,8 @@ impl Storm {
                 world.cluster.start_api_server().await.unwrap();
             }
             // In every third round at a random moment, otherwise after a write.
-            let kill_in = (round % 3 == 2).then(|| Duration::from_millis(self.random.below(3000) as u64));
-            replicas.lose_one(kill_in, &mut self.random).await;
+            let kill_after = (round % 3 == 2).then(|| Duration::from_millis(self.random.below(3000) as u64));
+            replicas.lose_one(kill_after, &mut self.random).await;
             traffic.end().await;
         }
     }
@@ -80,18 +82,18 @@ async fn nothing_is_lost_and_nothing_runs_twice() {
     let namespace = cluster.namespace().await.unwrap();
     let world = World::new(cluster, &namespace).await;
     let evidence = Evidence::collect(&world);
-    let deletions = tokio::spawn(delete_some(Arc::clone(&world), Arc::clone(&evidence), storm.random.fork()));
+    let (over, is_over) = oneshot::channel();
+    let deletions = tokio::spawn(delete_some(Arc::clone(&world), Arc::clone(&evidence), storm.random.fork(), is_over));
     let mut replicas = Replicas::start(&world, &mut storm.random);
     storm.rage(&world, &mut replicas).await;
-    deletions.abort();
+    over.send(()).unwrap();
+    deletions.await.unwrap();
     println!("the storm is over after {:?}: replicas have died of {:?}", began.elapsed(), replicas.deaths);
 
     let last = replicas.replace_by_sound_ones();
     come_to_rest(&world).await;
-    let logs = replicas.logs();
     evidence.complete(&world).await;
     println!("at rest after {:?}", began.elapsed());
     evidence.verdict(&world).unwrap();
-    assert!(!logs.iter().any(|line| line.contains("panicked")), "it has panicked: {logs:#?}");
     last.hand_over(&world).await;
 }

@@ -11,20 +11,25 @@ use kube::{
     api::{DeleteParams, Preconditions},
     runtime::watcher::{self, Event, watcher},
 };
+use tokio::sync::oneshot;
 
 use super::{
-    evidence::{Evidence, version, wait_a_little},
-    world::World,
+    evidence::{Evidence, version},
+    world::{World, wait_a_little},
 };
 
 /// One of how many times that a Job is seen that has not begun it is deleted.
 const ONE_OF: usize = 10;
 
-/// Deletes Jobs that have not begun, recorded or not, at random.
-pub async fn delete_some(world: Arc<World>, evidence: Arc<Evidence>, mut random: Random) {
+/// Deletes Jobs that have not begun, recorded or not, at random, until it is over.
+pub async fn delete_some(world: Arc<World>, evidence: Arc<Evidence>, mut random: Random, mut over: oneshot::Receiver<()>) {
     let jobs = Api::<Job>::namespaced(world.client.clone(), &world.namespace);
     let mut seen = pin!(watcher(jobs.clone(), watcher::Config::default()));
-    while let Some(event) = seen.next().await {
+    loop {
+        let event = tokio::select! {
+            event = seen.next() => event.unwrap(),
+            _ = &mut over => return,
+        };
         match event {
             Ok(Event::Apply(found) | Event::InitApply(found)) => {
                 if job::phase(&found) == RunPhase::Waiting && random.below(ONE_OF) == 0 {

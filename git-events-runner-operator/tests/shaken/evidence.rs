@@ -5,7 +5,6 @@ use std::{
     fmt::Debug,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
 use futures_util::StreamExt as _;
@@ -22,7 +21,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::world::World;
+use super::world::{World, wait_a_little};
 
 /// What was seen. A version is that of etcd, of which all objects have one order.
 #[derive(Default)]
@@ -106,7 +105,9 @@ impl Evidence {
 
     /// Notes that a Job was deleted by hand.
     pub fn deleted(&self, found: &Job, version: Option<u64>) {
-        self.seen().deleted.insert(found.uid().unwrap(), version);
+        let mut seen = self.seen();
+        seen.job(found, When::AtOnce);
+        seen.deleted.insert(found.uid().unwrap(), version);
     }
 }
 
@@ -153,9 +154,4 @@ impl Seen {
 /// Which write of all this object is of.
 pub fn version<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_ref().unwrap().parse().unwrap()
-}
-
-/// Waits before another look.
-pub async fn wait_a_little() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
 }

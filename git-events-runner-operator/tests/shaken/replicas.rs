@@ -14,15 +14,19 @@ use kube::{Api, api::ListParams};
 use rustix::process::Signal;
 
 use super::{
-    evidence::wait_a_little,
-    world::{Kind, World},
+    traffic::ask,
+    world::{Kind, World, wait_a_little},
 };
 
-/// A fail point after each write of a run, and of a request.
-const FAIL_POINTS: [&str; 5] = ["job-registered", "state-recorded", "secret-created", "job-released", "request-recorded"];
+/// A fail point after each write of a run, and of a request, and how many such writes a replica may survive: there are more of some.
+const FAIL_POINTS: [(&str, usize); 5] =
+    [("job-registered", 30), ("state-recorded", 50), ("secret-created", 8), ("job-released", 15), ("request-recorded", 5)];
 
 /// How long it may take until a replica dies at a fail point.
 const DIES_WITHIN: Duration = Duration::from_secs(90);
+
+/// How long it may take until another one works.
+const WORKS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Two replicas, each of which dies at a fail point.
 pub struct Replicas {
@@ -30,7 +34,6 @@ pub struct Replicas {
     replicas: Vec<Replica>,
     /// How often replicas have died of what.
     pub deaths: BTreeMap<&'static str, usize>,
-    logs: Vec<String>,
 }
 
 struct Replica {
@@ -40,8 +43,8 @@ struct Replica {
 
 impl Replicas {
     pub fn start(world: &Arc<World>, random: &mut Random) -> Self {
-        let deaths = FAIL_POINTS.into_iter().map(|fail_point| (fail_point, 0)).collect();
-        let mut replicas = Self { world: Arc::clone(world), replicas: vec![], deaths, logs: vec![] };
+        let deaths = FAIL_POINTS.into_iter().map(|(fail_point, _)| (fail_point, 0)).collect();
+        let mut replicas = Self { world: Arc::clone(world), replicas: vec![], deaths };
         for _ in 0..2 {
             replicas.add(random);
         }
@@ -50,58 +53,58 @@ impl Replicas {
 
     /// Starts a replica that dies where the fewest have died. Before that it pauses there now and then, so that others come in between.
     fn add(&mut self, random: &mut Random) {
-        let others = self.replicas.iter().map(|replica| replica.fail_point);
-        let others: Vec<_> = others.collect();
-        let fail_points = FAIL_POINTS.into_iter().filter(|fail_point| !others.contains(fail_point));
-        let fail_point = fail_points.min_by_key(|fail_point| self.deaths[fail_point]).unwrap();
-        let pauses = 1 + random.below(3);
-        let operator = self.world.start(&format!("{fail_point}={pauses}*sleep(100)->return"));
+        let armed = self.armed();
+        let others = FAIL_POINTS.into_iter().filter(|(fail_point, _)| !armed.contains(fail_point));
+        let (fail_point, survived) = others.min_by_key(|(fail_point, _)| self.deaths[fail_point]).unwrap();
+        let survived = random.below(survived + 1);
+        let operator = self.world.start(&format!("{fail_point}={survived}*sleep(20)->return"));
         self.replicas.push(Replica { operator, fail_point });
         *self.world.ports.lock().unwrap() = self.replicas.iter().map(|replica| replica.operator.webhooks_port()).collect();
     }
 
     pub fn have_died_at_all_fail_points(&self) -> bool {
-        FAIL_POINTS.iter().all(|fail_point| self.deaths[fail_point] > 0)
+        FAIL_POINTS.iter().all(|(fail_point, _)| self.deaths[fail_point] > 0)
     }
 
-    /// Waits until one has died at its fail point, or kills the leader after a time, and starts another one.
-    pub async fn lose_one(&mut self, kill_in: Option<Duration>, random: &mut Random) {
-        let began = Instant::now();
-        loop {
-            let dead = self.replicas.iter_mut().position(|replica| replica.operator.has_ended().unwrap());
-            if let Some(dead) = dead {
-                let Replica { operator, fail_point } = self.replicas.remove(dead);
-                let (status, logs) = operator.finish().unwrap();
-                assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "it has ended by itself: {status}\n{}", logs.join("\n"));
-                self.bury(fail_point, logs);
-                break;
-            }
-            let is_due = kill_in.is_some_and(|kill_in| began.elapsed() >= kill_in);
-            let leader = self.replicas.iter().position(|replica| leads(&replica.operator)).filter(|_| is_due);
-            if let Some(leader) = leader {
+    /// Waits until one has died at its fail point, or kills one that has led for a time, and starts another one.
+    pub async fn lose_one(&mut self, kill_after: Option<Duration>, random: &mut Random) {
+        let (began, mut led_since) = (Instant::now(), None);
+        while !self.one_has_died() {
+            let leader = self.replicas.iter().position(|replica| leads(&replica.operator));
+            let led_for = leader.map(|_| led_since.get_or_insert_with(Instant::now).elapsed());
+            if let Some(leader) = leader.filter(|_| kill_after.is_some_and(|kill_after| led_for >= Some(kill_after))) {
                 let mut operator = self.replicas.remove(leader).operator;
                 operator.kill().unwrap();
                 self.bury("kill -9", operator.logs());
                 break;
             }
-            let armed: Vec<_> = self.replicas.iter().map(|replica| replica.fail_point).collect();
-            assert!(began.elapsed() < DIES_WITHIN, "none has died: {armed:?}; {:?}", self.deaths);
+            assert!(began.elapsed() < DIES_WITHIN, "none has died: {:?}, and before {:?}", self.armed(), self.deaths);
             wait_a_little().await;
         }
         self.add(random);
     }
 
+    fn one_has_died(&mut self) -> bool {
+        let Some(dead) = self.replicas.iter_mut().position(|replica| replica.operator.has_ended().unwrap()) else { return false };
+        let Replica { operator, fail_point } = self.replicas.remove(dead);
+        let (status, logs) = operator.finish().unwrap();
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "it has ended by itself: {status}\n{}", logs.join("\n"));
+        self.bury(fail_point, logs);
+        true
+    }
+
+    fn armed(&self) -> Vec<&'static str> {
+        self.replicas.iter().map(|replica| replica.fail_point).collect()
+    }
+
     fn bury(&mut self, of: &'static str, logs: Vec<String>) {
         *self.deaths.entry(of).or_default() += 1;
-        self.logs.extend(logs);
+        assert!(!logs.iter().any(|line| line.contains("panicked")), "it has panicked:\n{}", logs.join("\n"));
     }
 
     /// Has two that do not die take over.
-    pub fn replace_by_sound_ones(&mut self) -> Sound {
-        for mut replica in self.replicas.drain(..) {
-            replica.operator.kill().unwrap();
-            self.logs.extend(replica.operator.logs());
-        }
+    pub fn replace_by_sound_ones(self) -> Sound {
+        drop(self.replicas);
         let replicas = [(); 2].map(|()| self.world.start(""));
         for operator in &replicas {
             operator.wait_until_ready().unwrap();
@@ -109,38 +112,32 @@ impl Replicas {
         *self.world.ports.lock().unwrap() = replicas.iter().map(Operator::webhooks_port).collect();
         Sound(replicas)
     }
-
-    /// What those that are gone have logged.
-    pub fn logs(self) -> Vec<String> {
-        self.logs
-    }
 }
 
 /// Two replicas that go on until they are asked to end.
 pub struct Sound([Operator; 2]);
 
 impl Sound {
-    /// Asks the leader to end at the moment of a push, and measures how long it takes until the other one leads, and has a Job begin.
+    /// Asks the leader to end, and measures how long it takes until the other one leads, and serves a request.
     pub async fn hand_over(self, world: &World) {
         let [first, second] = self.0;
         let (leader, other) = if leads(&first) { (first, second) } else { (second, first) };
         assert!(leads(&leader) && !leads(&other));
         let jobs = number_of_jobs(world).await;
-        let repo = world.triggers(Kind::Schedule)[0].sources[0];
-        world.repos[repo].push("main", &[("file", "the last one")]).unwrap();
         let asked = Instant::now();
         let (status, logs) = leader.terminate().unwrap();
         assert!(status.success(), "{status}: {logs:#?}");
         let ended = asked.elapsed();
+        ask(world, other.webhooks_port(), &world.triggers(Kind::Always)[0].name).unwrap();
         wait_for("the other one leads", || leads(&other).then_some(())).unwrap();
         let led = asked.elapsed();
         while number_of_jobs(world).await == jobs {
-            assert!(asked.elapsed() < Duration::from_secs(30), "the next leader does not work: {}", other.logs().join("\n"));
+            assert!(asked.elapsed() < WORKS_WITHIN, "the next leader does not work:\n{}", other.logs().join("\n"));
             wait_a_little().await;
         }
+        let worked = asked.elapsed();
         println!(
-            "after SIGTERM: the leader had ended after {ended:?}, the other one led after {led:?}, and worked after {:?}",
-            asked.elapsed()
+            "after a SIGTERM the leader had ended within {ended:?}, the next one led within {led:?}, and had worked within {worked:?}"
         );
         other.terminate().unwrap();
     }

@@ -17,7 +17,7 @@ use super::world::{Kind, World};
 /// Pushes and requests that go on.
 pub struct Traffic {
     over: Arc<AtomicBool>,
-    tasks: Option<[JoinHandle<()>; 2]>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Traffic {
@@ -38,19 +38,18 @@ impl Traffic {
                         return;
                     }
                     once(&world, &mut random);
-                    thread::sleep(Duration::from_millis(random.below(if number < least { 200 } else { 1000 }) as u64));
+                    thread::sleep(Duration::from_millis(random.below(if number < least { 200 } else { 2000 }) as u64));
                 }
             })
         };
         let tasks = [go_on(pushes, random.fork(), push), go_on(requests, random.fork(), request)];
-        Self { over, tasks: Some(tasks) }
+        Self { over, tasks }
     }
 
     /// Ends it when there was as much as there was to be.
     pub async fn end(mut self) {
-        let tasks = self.tasks.take();
-        drop(self);
-        for task in tasks.into_iter().flatten() {
+        self.over.store(true, Ordering::Relaxed);
+        for task in &mut self.tasks {
             task.await.unwrap();
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use git_events_runner_core::{RunRef, RunRequest};
+use git_events_runner_core::{CommitId, RunRef, RunRequest};
 use jiff::SignedDuration;
 
 use super::{
@@ -79,21 +79,38 @@ impl Seen {
         for trigger in world.triggers.iter().filter(|trigger| trigger.kind != Kind::Always) {
             for source in &trigger.sources {
                 let (trigger, name) = (&trigger.name, repo_name(*source));
-                let runs = self.runs().filter(|(_, run)| run.key.trigger.name == *trigger && run.key.source.name == name);
-                let by_sequence: BTreeMap<_, _> = runs.map(|(_, run)| (run.key.sequence, run.commit)).collect();
-                let commits: Vec<_> = by_sequence.into_values().collect();
-                for pair in commits.windows(2) {
-                    ensure!(pair[0] != pair[1], "{trigger} has run twice in a row for {} of {name}", pair[0]);
-                }
+                let is_of = |run: &RunRequest| run.key.trigger.name == *trigger && run.key.source.name == name;
+                let runs = self.registered.iter().filter(|(_, (_, run))| is_of(run));
+                let mut in_order: Vec<_> = runs.map(|(uid, (_, run))| (uid, run)).collect();
+                in_order.sort_by_key(|(_, run)| run.key.sequence);
+                let last = self.each_follows_another_commit(&in_order)?;
                 let tip = world.tip(*source);
-                ensure!(
-                    commits.last() == Some(&tip),
-                    "the last run of {trigger} for {name} is of {:?}, and its tip is {tip}",
-                    commits.last()
-                );
+                ensure!(last == Some(tip), "the last run of {trigger} for {name} is of {last:?}, and its tip is {tip}");
             }
         }
         Ok(())
+    }
+
+    /// Each run of a source that has begun is of another commit than the one that was acted on before: by the last run that has begun, or
+    /// by one after that, before somebody has deleted it. Answers the commit of the last one.
+    fn each_follows_another_commit(&self, in_order: &[(&String, &RunRequest)]) -> Result<Option<CommitId>> {
+        let (mut last, mut acted_on) = (None, BTreeSet::from([None]));
+        for (uid, run) in in_order {
+            if self.begun.contains_key(*uid) {
+                let RunRequest { key, commit, previous, .. } = run;
+                ensure!(
+                    acted_on.contains(previous),
+                    "{} follows {previous:?}, and after {last:?} only {acted_on:?} was acted on",
+                    key.name()
+                );
+                ensure!(*previous != Some(*commit), "{} has run for {commit} again", key.name());
+                last = Some(*commit);
+                acted_on = BTreeSet::from([last]);
+            } else if self.deleted.contains_key(*uid) {
+                acted_on.insert(Some(run.commit));
+            }
+        }
+        Ok(last)
     }
 
     /// Answers how many requests were accepted.
@@ -119,18 +136,13 @@ impl Seen {
 
     /// Answers how many have led. Each has released the Lease, or not renewed it for all its duration, before the next one took it.
     fn one_led_at_a_time(&self) -> Result<usize> {
-        let mut leaders = 1;
         for pair in self.leaders.windows(2) {
             let [(Some(before), Some(renewed)), (Some(after), Some(taken))] = pair else { continue };
-            if before != after {
-                leaders += 1;
-                ensure!(
-                    taken.duration_since(*renewed) >= LEASE,
-                    "{after} has taken the Lease of {before} at {taken}, renewed at {renewed}"
-                );
-            }
+            let expired = taken.duration_since(*renewed) >= LEASE;
+            ensure!(before == after || expired, "{after} has taken the Lease of {before} at {taken}, which was renewed at {renewed}");
         }
-        Ok(leaders)
+        let leaders: BTreeSet<_> = self.leaders.iter().filter_map(|(leader, _)| leader.as_ref()).collect();
+        Ok(leaders.len())
     }
 
     /// The runs that have begun.

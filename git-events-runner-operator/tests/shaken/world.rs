@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use git_events_runner_core::CommitId;
@@ -64,9 +65,9 @@ impl World {
     }
 
     async fn furnish(&self) {
-        let secret = json!({ "metadata": { "name": "git" }, "stringData": { "username": "robot", "password": "secret" } });
-        let secrets = format!("/api/v1/namespaces/{}/secrets", self.namespace);
-        self.cluster.server().create(&secrets, secret.to_string()).await.unwrap();
+        let config = "action: {maxRunningJobs: 40}";
+        self.create_plain("configmaps", "git-events-runner-config", "data", json!({ "runtimeConfig": config })).await;
+        self.create_plain("secrets", "git", "stringData", json!({ "username": "robot", "password": "secret" })).await;
         // All Jobs stay, and none waits too long.
         let job = json!({ "ttlSecondsAfterFinished": 86_400, "jobWaitingTimeoutSeconds": 3600, "annotations": { "test/run-for": "10ms" } });
         self.create("Action", "note", json!({ "actionJob": job })).await;
@@ -86,12 +87,18 @@ impl World {
                 "concurrencyPolicy": if number % 4 == 2 { "Forbid" } else { "Allow" },
             });
             match trigger.kind {
-                Kind::Schedule => spec["schedule"] = json!({ "interval": format!("{}s", 1 + number % 2) }),
+                Kind::Schedule => spec["schedule"] = json!({ "interval": if number % 10 == 0 { "1s" } else { "2s" } }),
                 Kind::Change | Kind::Always => spec["webhook"] = json!({ "multiSource": true, "allowUnauthenticated": true }),
             }
             let kind = if trigger.kind == Kind::Schedule { "ScheduleTrigger" } else { "WebhookTrigger" };
             self.create(kind, &trigger.name, spec).await;
         }
+    }
+
+    async fn create_plain(&self, plural: &str, name: &str, field: &str, content: Value) {
+        let collection = format!("/api/v1/namespaces/{}/{plural}", self.namespace);
+        let object = json!({ "metadata": { "name": name }, field: content });
+        self.cluster.server().create(&collection, object.to_string()).await.unwrap();
     }
 
     async fn create(&self, kind: &str, name: &str, spec: Value) {
@@ -127,6 +134,11 @@ pub fn repo_name(number: usize) -> String {
 /// Most have a repository of their own, the others share one with an earlier trigger, and some have a second one.
 fn trigger(number: usize) -> Trigger {
     let kind = [Kind::Schedule, Kind::Change, Kind::Schedule, Kind::Change, Kind::Always][number % 5];
-    let second = (number % 3 == 0).then_some((number + 5) % REPOS);
+    let second = number.is_multiple_of(3).then_some((number + 5) % REPOS);
     Trigger { kind, name: format!("{kind:?}-{number}").to_lowercase(), sources: [number % REPOS].into_iter().chain(second).collect() }
+}
+
+/// Waits before another look.
+pub async fn wait_a_little() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
