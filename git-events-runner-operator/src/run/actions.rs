@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How soon to look again at what may be well without a change of the action.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A kind of actions.
 pub trait ActionKind: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {

@@ -139,7 +139,7 @@ async fn what_only_the_operator_can_refuse_is_stalled_and_the_message_names_the_
     let mut wrong = vec![];
     for (object, names, what) in &broken {
         let [kind, name] = [&object["kind"], &object["metadata"]["name"]].map(|text| text.as_str().unwrap());
-        let status = f.wait_for_status(kind, name, "conditions", |status| condition(status, "Ready").is_some()).await;
+        let status = f.wait_for_status(kind, name, "it is stalled", |status| condition(status, "Stalled").is_some()).await;
         match condition(&status, "Stalled") {
             Some(stalled) if stalled["reason"] == "InvalidSpec" && stalled["message"].as_str().unwrap().contains(names) => {}
             _ => wrong.push(format!("{what}: does not name {names}: {}", status["conditions"])),
