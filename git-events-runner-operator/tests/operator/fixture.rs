@@ -48,7 +48,7 @@ impl Fixture {
 
     /// Starts a replica, and waits until it is ready.
     pub fn operator(&self, args: &[&str]) -> Operator {
-        let lease = ["--leader-lease-duration", "4", "--leader-lease-grace", "1", "--watch-namespaces", &self.namespace];
+        let lease = ["--leader-lease-duration", "6", "--leader-lease-grace", "2", "--watch-namespaces", &self.namespace];
         let program = env!("CARGO_BIN_EXE_git-events-runner");
         let operator = Operator::start(program, &self.account, &self.namespace, &[&lease, args].concat(), &[]).unwrap();
         operator.wait_until_ready().unwrap();
