@@ -19,3 +19,4 @@ lint:
 # What checks and evaluations cost, as a table: see docs/performance.md.
 bench:
 	cargo bench -p git-events-runner-tests --bench checks
+	cargo bench -p git-events-runner-operator --bench webhooks

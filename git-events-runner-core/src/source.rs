@@ -1,6 +1,6 @@
 //! Ports to what is watched and checked out.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -44,14 +44,14 @@ pub trait Checkout: Send + Sync {
 }
 
 /// Why a source cannot be looked at or checked out. No message holds a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SourceError {
     reason: Reason,
     retry: Retry,
     message: String,
     #[source]
-    cause: Option<Cause>,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl SourceError {
@@ -63,7 +63,7 @@ impl SourceError {
     /// Keeps the error that this one comes from, for logs.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
-        self.cause = Some(cause.into());
+        self.cause = Some(Arc::from(cause.into()));
         self
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use futures_util::future::join;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Checkout, CommitId, ObjectRef, Observation, Reason, Reference, Retry, Revision, Source, SourceError, Watch};
 
@@ -13,6 +14,8 @@ mod client;
 mod error;
 mod exchange;
 mod fetch;
+mod flights;
+mod hosts;
 mod http;
 mod local;
 mod packet;
@@ -29,6 +32,7 @@ pub use repository::{Credentials, Proxy, Repository, Secret, Tls};
 pub use uri::{NotARepoUri, RepoUri};
 
 use exchange::Exchange;
+use flights::Departure;
 use refs::Found;
 use store::{Failure, Store, blocking};
 
@@ -65,9 +69,8 @@ impl GitSource {
             let found = tokio::time::timeout(limit, blocking(move |_| local::find(&path, &name))).await;
             return found.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, "reading it from disk")));
         }
-        let mut exchange = Exchange::new(&self.repository, &self.client)?;
-        let found = tokio::time::timeout(limit, exchange.find(name)).await;
-        found.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, exchange.phase())))
+        let check = |departure| ask(self.repository.clone(), self.client.clone(), name.to_owned(), departure);
+        self.client.flights().join(self.repository.digest(name), check).await
     }
 
     async fn check_out_local(&self, from: &Path, commit: CommitId, into: &Path) -> Result<(), SourceError> {
@@ -108,6 +111,30 @@ impl GitSource {
         });
         written.await.map_err(|failure| failure.into_error(&self.repository, &commit, into))
     }
+}
+
+/// Asks a server what a ref points at, when it is the turn of this repository and of this host.
+async fn ask(
+    repository: Repository,
+    client: GitClient,
+    name: String,
+    mut departure: Departure<Result<Found, SourceError>>,
+) -> Result<Found, SourceError> {
+    let deadline = Instant::now() + repository.timeout;
+    let mut exchange = Exchange::new(&repository, &client)?;
+    let turn = async {
+        departure.is_next().await;
+        client.hosts().turn(&repository).await
+    };
+    let late = |phase| error::timeout(&repository, repository.timeout, phase);
+    let turn = timeout_at(deadline, turn).await.unwrap_or_else(|_| Err(late("waiting for other checks of the same host")))?;
+    departure.begin();
+    let found = timeout_at(deadline, exchange.find(&name)).await;
+    let found = found.unwrap_or_else(|_| Err(late(exchange.phase())));
+    if let Some(turn) = turn {
+        turn.end(&found);
+    }
+    found
 }
 
 /// The full name of a branch or tag; None for a commit.

@@ -14,7 +14,14 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Proxy, Repository, Secret, Tls, capabilities::Capabilities, refs::AGENT, store::blocking};
+use super::{
+    Proxy, Repository, Secret, Tls,
+    capabilities::Capabilities,
+    flights::Flights,
+    hosts::Hosts,
+    refs::{AGENT, Found},
+    store::blocking,
+};
 use crate::{Cause, Reason, Retry, SourceError};
 
 /// How long a connection may take to come up, TLS included.
@@ -69,6 +76,9 @@ struct Shared {
     remembered: Mutex<HashMap<String, Remembered>>,
     /// By a digest of their texts and passphrases.
     private_keys: Mutex<HashMap<[u8; 32], Arc<PrivateKey>>>,
+    /// By a digest of all by which checks differ.
+    flights: Flights<[u8; 32], Result<Found, SourceError>>,
+    hosts: Hosts,
 }
 
 /// What spares a later check the first of its two requests.
@@ -96,12 +106,21 @@ impl GitClient {
     pub fn new(limits: Limits) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let (pools, remembered, private_keys) = Default::default();
-        Self(Arc::new(Shared { roots, limits, pools, remembered, private_keys }))
+        let (pools, remembered, private_keys, flights, hosts) = Default::default();
+        Self(Arc::new(Shared { roots, limits, pools, remembered, private_keys, flights, hosts }))
     }
 
     pub(super) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// The checks of refs that are in flight.
+    pub(super) fn flights(&self) -> &Flights<[u8; 32], Result<Found, SourceError>> {
+        &self.0.flights
+    }
+
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.0.hosts
     }
 
     /// The pool of connections that trust what the repository trusts, and go the same way.
@@ -256,7 +275,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

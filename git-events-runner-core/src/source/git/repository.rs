@@ -3,6 +3,7 @@ use std::{fmt, time::Duration};
 use data_encoding::BASE64;
 use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::RepoUri;
 use crate::{Reason, Retry, SourceError};
@@ -35,6 +36,12 @@ impl Repository {
     pub fn new(uri: RepoUri) -> Self {
         let (timeout, checkout_timeout) = (Duration::from_secs(60), Duration::from_secs(3600));
         Self { uri, credentials: Credentials::None, tls: Tls::default(), proxy: None, timeout, checkout_timeout }
+    }
+
+    /// What tells checks of the same ref apart: everything by which an answer may differ, or the right to have it.
+    pub(super) fn digest(&self, name: &str) -> [u8; 32] {
+        let repository = serde_json::to_vec(self).expect("it is made of texts and numbers");
+        Sha256::new_with_prefix(Sha256::digest(repository)).chain_update(name).finalize().into()
     }
 }
 
