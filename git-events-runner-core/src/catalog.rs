@@ -19,7 +19,7 @@ mod rules;
 mod values;
 
 #[cfg(feature = "kube")]
-pub use self::kube::{CatalogStores, KubeCatalog, Stores};
+pub use self::kube::{AllowedHosts, CatalogStores, KubeCatalog, Stores};
 pub use memory::InMemoryCatalog;
 
 /// Finds what a trigger names, with its credentials, as far as the trigger may use it.

@@ -18,7 +18,7 @@ mod register;
 mod release;
 mod settle;
 
-pub use by_hand::request_by_hand;
+pub use by_hand::{request_by_hand, request_id_by_hand};
 use decide::Seen;
 pub use memory::Memory;
 use register::Work;

@@ -23,6 +23,10 @@ pub enum Command {
     Run(Run),
     /// Watch repositories without a cluster: the same manifests, read from a folder, and actions as local processes
     Local(Local),
+    /// Print a table of the triggers in a cluster and their last runs
+    Status(Status),
+    /// Fire a trigger of a cluster now: each of its sources runs once, changed or not
+    Trigger(Trigger),
     /// Check manifests as the API server and the controllers would, offline
     Validate(Validate),
     /// Print the custom resource definitions
@@ -59,7 +63,7 @@ pub struct Run {
     /// Port for webhooks
     #[arg(short, long, default_value_t = 8080, env)]
     pub webhooks_port: u16,
-    /// Port for /ready, /alive and /metrics
+    /// Port for /ready, /alive, /metrics and a page of all triggers
     #[arg(short, long, default_value_t = 3000, env)]
     pub utility_port: u16,
     /// How many webhook requests are answered at a time; more wait
@@ -89,6 +93,9 @@ pub struct Run {
     /// The namespaces whose objects are watched, separated by commas [default: all]
     #[arg(long, env, value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
+    /// The hosts that repositories and their proxies may be on, separated by commas; `*` stands for any characters [default: all]
+    #[arg(long, env, value_delimiter = ',', value_name = "GLOB")]
+    pub allowed_hosts: Vec<String>,
     #[command(flatten)]
     pub log: Log,
 }
@@ -109,6 +116,45 @@ pub struct Config {
     /// Print it as the template of a ConfigMap in a Helm chart
     #[arg(long)]
     pub helm_template: bool,
+}
+
+#[derive(Args)]
+pub struct Status {
+    /// The namespace of the triggers [default: that of the kubeconfig]
+    #[arg(short, long, value_parser = namespace)]
+    pub namespace: Option<String>,
+    /// The triggers of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+}
+
+#[derive(Args)]
+pub struct Trigger {
+    /// Which trigger: its kind and its name, such as scheduletrigger/nightly or wt/hook
+    #[arg(value_name = "KIND/NAME", value_parser = trigger_name)]
+    pub trigger: TriggerName,
+    /// The namespace of the trigger [default: that of the kubeconfig]
+    #[arg(short, long, value_parser = namespace)]
+    pub namespace: Option<String>,
+    /// Wait until its runs have ended, and exit: 1 if one of them did not end well
+    #[arg(long)]
+    pub wait: bool,
+    /// For how long to wait, such as 90s or 10m
+    #[arg(long, default_value = "1h", requires = "wait", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// A trigger, as kubectl names it.
+#[derive(Clone)]
+pub struct TriggerName {
+    pub kind: TriggerKind,
+    pub name: String,
+}
+
+#[derive(Clone, Copy)]
+pub enum TriggerKind {
+    Schedule,
+    Webhook,
 }
 
 #[derive(Args)]
@@ -142,6 +188,16 @@ fn metrics_prefix(text: &str) -> Result<String, &'static str> {
     let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let allowed = text.starts_with(is_first) && text.chars().all(|c| is_first(c) || c.is_ascii_digit());
     allowed.then(|| text.to_owned()).ok_or("must be letters, digits and `_`, and begin with no digit")
+}
+
+fn trigger_name(text: &str) -> Result<TriggerName, &'static str> {
+    let (kind, name) = text.split_once('/').ok_or("write it as KIND/NAME, such as scheduletrigger/nightly")?;
+    let kind = match kind.to_ascii_lowercase().as_str() {
+        "scheduletrigger" | "scheduletriggers" | "st" => TriggerKind::Schedule,
+        "webhooktrigger" | "webhooktriggers" | "wt" => TriggerKind::Webhook,
+        _ => return Err("the kind is scheduletrigger or webhooktrigger, or in short st or wt"),
+    };
+    Ok(TriggerName { kind, name: object_name(name)? })
 }
 
 fn object_name(text: &str) -> Result<String, &'static str> {

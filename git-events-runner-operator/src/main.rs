@@ -15,11 +15,13 @@ mod local;
 mod log;
 mod manifest_files;
 mod metrics;
+mod overview;
 mod run;
 mod runtime_config;
 mod stdout;
 mod stop;
 mod supervise;
+mod trigger;
 mod utility;
 mod validate;
 mod webhook;
@@ -33,7 +35,9 @@ fn main() -> ExitCode {
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         args::Command::Local(args) => local::run(args),
         args::Command::Run(args) => run::run(args),
+        args::Command::Status(args) => overview::run(args).map(|()| ExitCode::SUCCESS),
         args::Command::Supervise(args) => supervise::run(args).map(|()| ExitCode::SUCCESS),
+        args::Command::Trigger(args) => trigger::run(args),
         args::Command::Validate(args) => validate::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use git_events_runner_core::{CatalogStores, KubeCatalog, KubeStore, Scope, git::GitClient, job::Jobs};
+use git_events_runner_core::{AllowedHosts, CatalogStores, KubeCatalog, KubeStore, Scope, git::GitClient, job::Jobs};
 use tokio::sync::{broadcast, watch};
 use tracing::info;
 use warp::Filter as _;
@@ -15,6 +15,7 @@ use crate::{
     leader::{self, LeaseConfig},
     log,
     metrics::Metrics,
+    overview::page::Page,
     runtime_config::Follower,
     stop,
     utility::{self, Pulse},
@@ -34,9 +35,11 @@ mod status;
 mod triggers;
 mod turns;
 
+pub use controller::Guarded;
 use firings::Firings;
 use hooks::ClusterHooks;
 use leading::Leader;
+pub use triggers::TriggerKind;
 
 /// How many changes of what triggers name may be untold to the leader's controllers. If there are more, all triggers are looked at again.
 const CHANGES: usize = 4096;
@@ -61,19 +64,23 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         leader_lease_grace: grace,
         metrics_prefix,
         watch_namespaces,
+        allowed_hosts,
         log: _,
     } = args;
+    let allowed_hosts = AllowedHosts::new(allowed_hosts.iter().map(String::as_str)).context("--allowed-hosts")?;
     let mut stop = stop::signal()?;
     let (metrics, pulse, ready) = (Metrics::new(&metrics_prefix), Pulse::new(), watch::Sender::new(false));
     let utility = http::bind(&http::everywhere(utility_port), "the utility port", "--utility-port").await?;
     let webhooks = http::bind(&http::everywhere(webhooks_port), "webhooks", "--webhooks-port").await?;
-    let utility_routes = utility::routes(pulse.clone(), ready.subscribe(), metrics.clone());
+    let cluster = watch::Sender::new(None);
+    let utility_routes = utility::routes(pulse.clone(), ready.subscribe(), metrics.clone(), Page::new(cluster.subscribe()));
     let utility = tokio::spawn(http::serve(utility, utility_routes, stop.clone()));
 
     // Every write ends before another may lead.
     let client = client::connect(grace * 3 / 4).await?;
     let (namespace, identity) = (client::own_namespace(&client), client::own_identity());
     let scope = if watch_namespaces.is_empty() { Scope::All } else { Scope::Namespaces(watch_namespaces.into_iter().collect()) };
+    cluster.send_replace(Some((client.clone(), scope.clone())));
     let follower = tokio::select! {
         follower = Follower::start(client.clone(), &namespace, &config_map_name, metrics.config_failures.clone()) => follower,
         () = stop::requested(&mut stop) => return Ok(ExitCode::SUCCESS),
@@ -87,7 +94,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let tell = changes.clone();
     // Nobody listens while this replica does not lead.
     let (stores, catalog_watches) = CatalogStores::watch(&client, &scope, move |changed| drop(tell.send(changed)));
-    let catalog = KubeCatalog::new(client.clone(), stores, jobs, GitClient::default(), secrets_cache_time);
+    let catalog = KubeCatalog::new(client.clone(), stores, jobs, GitClient::default(), allowed_hosts, secrets_cache_time);
     let (triggers, trigger_watches) = controller::objects(scope.apis(&client));
     let hooks = Arc::new(ClusterHooks::new(triggers.clone(), catalog.clone(), config.clone()));
     let measure = warp::log::custom({

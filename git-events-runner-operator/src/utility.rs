@@ -1,4 +1,4 @@
-//! The utility port: `/alive`, `/ready` and `/metrics`.
+//! The utility port: `/alive`, `/ready`, `/metrics`, and a page of all triggers.
 
 use std::{
     convert::Infallible,
@@ -14,7 +14,7 @@ use warp::{
     reply::Response,
 };
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, overview::page::Page};
 
 #[cfg(test)]
 mod tests;
@@ -46,28 +46,37 @@ impl Pulse {
     }
 }
 
-/// Answers `/alive` while there is a pulse, `/ready` when it has turned true, and `/metrics`.
+/// Answers `/alive` while there is a pulse, `/ready` when it has turned true, `/metrics`, and the page at `/`.
 pub fn routes(
     pulse: Pulse,
     ready: watch::Receiver<bool>,
     metrics: Metrics,
+    page: Page,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
-    warp::method().and(warp::path::full()).map(move |method: Method, path: FullPath| {
-        let asks = method == Method::GET || method == Method::HEAD;
-        match path.as_str() {
-            "/alive" | "/ready" | "/metrics" if !asks => {
-                let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
-                refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-                refused
+    let answer = move |method: Method, path: FullPath| {
+        let (pulse, ready, metrics, page) = (pulse.clone(), ready.clone(), metrics.clone(), page.clone());
+        async move {
+            let asks = method == Method::GET || method == Method::HEAD;
+            match path.as_str() {
+                "/" | "/alive" | "/ready" | "/metrics" if !asks => {
+                    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
+                    refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                    refused
+                }
+                "/" => page
+                    .html()
+                    .await
+                    .map_or_else(|why| text(StatusCode::SERVICE_UNAVAILABLE, why), |page| warp::reply::html(page).into_response()),
+                "/alive" if pulse.is_missing() => text(StatusCode::SERVICE_UNAVAILABLE, "stuck"),
+                "/alive" => text(StatusCode::OK, "alive"),
+                "/ready" if *ready.borrow() => text(StatusCode::OK, "ready"),
+                "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+                "/metrics" => measured(&metrics),
+                _ => text(StatusCode::NOT_FOUND, "there is nothing here: the paths are /, /alive, /ready and /metrics"),
             }
-            "/alive" if pulse.is_missing() => text(StatusCode::SERVICE_UNAVAILABLE, "stuck"),
-            "/alive" => text(StatusCode::OK, "alive"),
-            "/ready" if *ready.borrow() => text(StatusCode::OK, "ready"),
-            "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
-            "/metrics" => measured(&metrics),
-            _ => text(StatusCode::NOT_FOUND, "there is nothing here: the paths are /alive, /ready and /metrics"),
         }
-    })
+    };
+    warp::method().and(warp::path::full()).then(answer)
 }
 
 fn measured(metrics: &Metrics) -> Response {
@@ -78,6 +87,6 @@ fn measured(metrics: &Metrics) -> Response {
     response
 }
 
-fn text(code: StatusCode, message: &'static str) -> Response {
-    warp::reply::with_status(message, code).into_response()
+fn text(code: StatusCode, message: impl Into<String>) -> Response {
+    warp::reply::with_status(message.into(), code).into_response()
 }

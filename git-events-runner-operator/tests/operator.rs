@@ -4,6 +4,7 @@
 
 mod operator {
     mod broken;
+    mod by_hand;
     mod deletion;
     mod documentation;
     mod fixture;

@@ -17,12 +17,14 @@ use crate::{
     source::git::{GitClient, GitSource, RepoUri},
 };
 
+mod allowed_hosts;
 mod origin;
 mod secrets;
 mod source;
 mod stores;
 mod watch;
 
+pub use allowed_hosts::AllowedHosts;
 pub use stores::{CatalogStores, Stores};
 
 use secrets::Secrets;
@@ -45,7 +47,7 @@ use source::KubeSource;
 /// tokio::spawn(watches);
 /// let config = tokio::sync::watch::Sender::new(Arc::new(crd::RuntimeConfig::default()));
 /// let jobs = Jobs::new(client.clone(), Scope::All, config.subscribe());
-/// let catalog = KubeCatalog::new(client, stores, jobs, GitClient::default(), Duration::from_secs(60));
+/// let catalog = KubeCatalog::new(client, stores, jobs, GitClient::default(), AllowedHosts::default(), Duration::from_secs(60));
 /// catalog.ready().await?;
 /// # Ok(())
 /// # }
@@ -57,15 +59,16 @@ struct Shared {
     stores: CatalogStores,
     jobs: Jobs,
     git: GitClient,
+    hosts: AllowedHosts,
     secrets: Secrets,
 }
 
 impl KubeCatalog {
-    /// A catalog of what somebody watches. `client` reads Secrets, and each is kept for `secrets_kept_for`.
+    /// A catalog of what somebody watches, as far as it is on these hosts. `client` reads Secrets, and each is kept for `secrets_kept_for`.
     ///
     /// [`CatalogStores::watch`] watches for those who do not watch these kinds themselves.
-    pub fn new(client: Client, stores: CatalogStores, jobs: Jobs, git: GitClient, secrets_kept_for: Duration) -> Self {
-        Self(Arc::new(Shared { stores, jobs, git, secrets: Secrets::new(client, secrets_kept_for) }))
+    pub fn new(client: Client, stores: CatalogStores, jobs: Jobs, git: GitClient, hosts: AllowedHosts, secrets_kept_for: Duration) -> Self {
+        Self(Arc::new(Shared { stores, jobs, git, hosts, secrets: Secrets::new(client, secrets_kept_for) }))
     }
 
     /// Waits until all that is watched has been seen once. Before that, what is there may be told as not found.
@@ -107,7 +110,7 @@ impl KubeCatalog {
     ///
     /// As of [`Catalog::source`].
     pub async fn source_for_all(&self, id: &ObjectRef) -> Result<Option<Arc<dyn Source>>, CatalogError> {
-        let (spec, _) = self.0.stores.source(id)?;
+        let spec = self.source_spec(id)?;
         let depends = id.namespace.is_none() && spec.secrets().iter().any(|(_, secret)| secret.namespace.is_none());
         if depends {
             return Ok(None);
@@ -124,7 +127,7 @@ impl KubeCatalog {
     pub async fn try_action(&self, id: &ObjectRef, namespace: &str) -> Result<(), Failure> {
         let (spec, _) = self.0.stores.action(id)?;
         if let Some(Override { source, .. }) = Override::of(namespace, id, &spec)? {
-            self.0.stores.source(&source)?;
+            self.source_spec(&source)?;
         }
         Ok(self.job_action(id, namespace, spec).try_out().await?)
     }
@@ -133,9 +136,23 @@ impl KubeCatalog {
         JobAction::new(id.clone(), namespace, spec.action_job, self.0.jobs.clone(), Arc::new(self.clone()))
     }
 
+    /// A source, for the triggers of a namespace.
+    fn usable_source(&self, namespace: &str, id: &ObjectRef) -> Result<crd::Repository, CatalogError> {
+        let spec = self.0.stores.usable_source(namespace, id)?;
+        self.0.hosts.check(id, &spec)?;
+        Ok(spec)
+    }
+
+    /// A source, whoever may use it.
+    fn source_spec(&self, id: &ObjectRef) -> Result<crd::Repository, CatalogError> {
+        let (spec, _) = self.0.stores.source(id)?;
+        self.0.hosts.check(id, &spec)?;
+        Ok(spec)
+    }
+
     /// A source as it is now, and the Secrets that it uses.
     async fn git_source(&self, namespace: &str, id: &ObjectRef) -> Result<(GitSource, BTreeMap<Name, Values>), CatalogError> {
-        let spec = self.0.stores.usable_source(namespace, id)?;
+        let spec = self.usable_source(namespace, id)?;
         self.specified(namespace, id, &spec).await
     }
 
@@ -170,7 +187,7 @@ impl Catalog for KubeCatalog {
     async fn action(&self, of: &TriggerId, action: &ObjectRef) -> Result<Arc<dyn Action>, CatalogError> {
         let spec = self.0.stores.usable_action(&of.namespace, action)?;
         if let Some(Override { source, .. }) = Override::of(&of.namespace, action, &spec)? {
-            let spec = self.0.stores.usable_source(&of.namespace, &source)?;
+            let spec = self.usable_source(&of.namespace, &source)?;
             Specified { id: &source, spec: &spec, namespace: &of.namespace }.secret_keys()?;
         }
         Ok(Arc::new(self.job_action(action, &of.namespace, spec)))

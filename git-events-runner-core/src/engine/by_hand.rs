@@ -19,7 +19,7 @@ pub async fn request_by_hand(trigger: &dyn Trigger, store: &dyn StateStore, text
     }
     let sources = plan.sources.iter().map(|source| source.name.clone()).collect();
     let request = PendingRequest { sources, received_at: now, commit: None, always: true };
-    let new = FireRequest { id: request_id(text), request };
+    let new = FireRequest { id: request_id_by_hand(text), request };
     let mut accepted = TriggerState { pending: loaded.state.pending.clone(), ..TriggerState::default() };
     accepted.accept(&new).map_err(|_full| StateError::Full(id.clone()))?;
     let change = Change { pending: [(new.id, new.request)].into(), last_handled_request: Some(text.to_owned()), ..Change::default() };
@@ -27,8 +27,8 @@ pub async fn request_by_hand(trigger: &dyn Trigger, store: &dyn StateStore, text
     Ok(true)
 }
 
-/// The same for the same text, so that it is pending once however often it is taken.
-fn request_id(text: &str) -> RequestId {
+/// The id of the request that somebody makes with this text: the same for the same text, so that it is pending once however often it is taken.
+pub fn request_id_by_hand(text: &str) -> RequestId {
     let digest: String = Sha256::digest(text)[..10].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("by-hand-{digest}").parse().expect("it is 28 letters, digits and hyphens")
 }

@@ -29,6 +29,8 @@ mod uri;
 
 pub use client::{GitClient, Limits};
 pub use repository::{Credentials, Proxy, Repository, Secret, Tls};
+#[cfg(feature = "kube")]
+pub(crate) use uri::host_of_url;
 pub use uri::{NotARepoUri, RepoUri};
 
 use exchange::Exchange;

@@ -57,6 +57,8 @@ pub trait TriggerKind:
     /// What it does, as far as it can be done.
     fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec>;
     fn status(&self) -> Option<&crd::TriggerStatus>;
+    /// The names of what it watches.
+    fn sources(&self) -> &[String];
     /// What it listens to, if it does.
     fn webhook(&self) -> Option<&crd::Webhook>;
 }
@@ -70,6 +72,10 @@ impl TriggerKind for crd::ScheduleTrigger {
 
     fn status(&self) -> Option<&crd::TriggerStatus> {
         self.status.as_ref()
+    }
+
+    fn sources(&self) -> &[String] {
+        &self.spec.common.sources.names
     }
 
     fn webhook(&self) -> Option<&crd::Webhook> {
@@ -86,6 +92,10 @@ impl TriggerKind for crd::WebhookTrigger {
 
     fn status(&self) -> Option<&crd::TriggerStatus> {
         self.status.as_ref()
+    }
+
+    fn sources(&self) -> &[String] {
+        &self.spec.common.sources.names
     }
 
     fn webhook(&self) -> Option<&crd::Webhook> {

@@ -4,7 +4,8 @@ use super::*;
 
 async fn ask(method: &str, path: &str, pulse: &Pulse, ready: bool) -> (u16, String) {
     let (_sender, ready) = watch::channel(ready);
-    let routes = routes(pulse.clone(), ready, Metrics::new("runner"));
+    let page = Page::new(watch::Sender::new(None).subscribe());
+    let routes = routes(pulse.clone(), ready, Metrics::new("runner"), page);
     let response = warp::test::request().method(method).path(path).reply(&routes).await;
     (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
 }
@@ -17,6 +18,7 @@ async fn the_port_tells_whether_the_process_lives_is_ready_and_what_it_has_measu
     assert_eq!(ask("HEAD", "/ready", &pulse, true).await.0, 200);
     let (code, metrics) = ask("GET", "/metrics", &pulse, true).await;
     assert!(code == 200 && metrics.contains("runner_leader 0"), "{metrics}");
+    assert_eq!(ask("GET", "/", &pulse, false).await, (503, "not ready".to_owned()));
     assert_eq!(ask("POST", "/metrics", &pulse, true).await.0, 405);
     assert_eq!(ask("GET", "/else", &pulse, true).await.0, 404);
 }

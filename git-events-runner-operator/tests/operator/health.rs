@@ -180,3 +180,22 @@ async fn kubectl_can_wait_for_all_six_kinds() {
     assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
     assert_eq!(f.get("Action", "it").await.unwrap().name_any(), "it");
 }
+
+#[tokio::test]
+async fn a_host_that_is_not_allowed_is_never_asked() {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    f.put(schedule_trigger("it", "app", "act")).await;
+    let operator = f.operator(&["--allowed-hosts", "github.com,*.example.com"]);
+
+    let why = is_wrong(&f, "ScheduleTrigger", "it", "InvalidSpec", "Stalled").await;
+    assert!(why.contains("repoUri: the operator may ask only github.com, *.example.com, and ") && why.contains("--allowed-hosts"), "{why}");
+    is_wrong(&f, "GitRepo", "app", "InvalidSpec", "Stalled").await;
+    assert!(f.jobs().await.is_empty() && f.server.take_requests(0).unwrap().is_empty());
+    operator.terminate().unwrap();
+    let _operator = f.operator(&["--allowed-hosts", "*"]);
+    f.wait_for_succeeded(1).await;
+    is_right(&f, "GitRepo", "app", "Reachable").await;
+}

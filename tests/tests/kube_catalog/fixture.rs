@@ -55,7 +55,7 @@ impl Fixture {
         let (stores, watches) = CatalogStores::watch(&client, &scope, move |id| drop(sender.send(id)));
         let config = watch::Sender::new(Arc::new(crd::RuntimeConfig::default())).subscribe();
         let jobs = Jobs::new(client.clone(), scope, config);
-        let catalog = KubeCatalog::new(reader, stores, jobs, GitClient::default(), secrets_kept_for);
+        let catalog = KubeCatalog::new(reader, stores, jobs, GitClient::default(), AllowedHosts::default(), secrets_kept_for);
         let watches = tokio::spawn(watches);
         timeout(WITHIN, catalog.ready()).await.expect("the catalog is filled").unwrap();
         Self { catalog, client, changes: Mutex::new(Changes { receiver, received: vec![] }), watches }

@@ -19,7 +19,7 @@ impl JobOrigins for KubeCatalog {
     async fn origin(&self, run: &RunRequest) -> Result<JobOrigin, ActionError> {
         let namespace = &run.key.trigger.namespace;
         let clone_of = |id: &ObjectRef| {
-            let spec = self.0.stores.usable_source(namespace, id)?;
+            let spec = self.usable_source(namespace, id)?;
             job_clone(&Specified { id, spec: &spec, namespace })
         };
         let fired = clone_of(&run.key.source).map_err(unusable)?;
@@ -33,7 +33,7 @@ impl JobOrigins for KubeCatalog {
     async fn credentials(&self, run: &RunRequest, uri: &str) -> Result<BTreeMap<String, Vec<u8>>, ActionError> {
         let namespace = &run.key.trigger.namespace;
         let id = self.overridden(run)?.map_or_else(|| run.key.source.clone(), |over| over.source);
-        let spec = self.0.stores.usable_source(namespace, &id).map_err(unusable)?;
+        let spec = self.usable_source(namespace, &id).map_err(unusable)?;
         let specified = Specified { id: &id, spec: &spec, namespace };
         if job_clone(&specified).map_err(unusable)?.uri != uri {
             let message = format!("{id}: it was {uri} when the run was registered, which must not see the credentials of what it is now");

@@ -35,7 +35,7 @@ pub(super) struct Departure<T> {
     begun: Arc<AtomicBool>,
 }
 
-impl<T: Clone> Departure<T> {
+impl<T: Clone + Send + Sync> Departure<T> {
     /// Waits until no other check of the same is in flight.
     pub(super) async fn is_next(&mut self) {
         if let Some(earlier) = &self.earlier {
@@ -56,7 +56,7 @@ impl<K, T> Default for Flights<K, T> {
     }
 }
 
-impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
+impl<K: Clone + Eq + Hash + Send, T: Clone + Send + Sync> Flights<K, T> {
     /// The answer of a check that has not begun yet: of one that others wait for already, or else of this one.
     ///
     /// It goes on as long as one of those who share it waits for it.

@@ -105,6 +105,15 @@ impl RepoUri {
         }
     }
 
+    /// The host that it is on: a name in lower case, or an address without brackets. None for one on disk.
+    pub fn host(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Http(url) => host(url),
+            Place::Ssh(remote) | Place::Git(remote) => Some(&remote.host),
+            Place::Local(_) => None,
+        }
+    }
+
     pub(super) fn reach(&self) -> Reach<'_> {
         match &self.0 {
             Place::Http(url) => Reach::Http(url),
@@ -113,6 +122,16 @@ impl RepoUri {
             Place::Local(_) => Reach::Local,
         }
     }
+}
+
+/// The host in a URL, as in [`RepoUri::host`].
+#[cfg(feature = "kube")]
+pub fn host_of_url(text: &str) -> Option<String> {
+    host(&Url::parse(text).ok()?).map(str::to_owned)
+}
+
+fn host(url: &Url) -> Option<&str> {
+    url.host_str().map(|host| host.trim_matches(['[', ']']))
 }
 
 fn refused(message: String) -> NotARepoUri {

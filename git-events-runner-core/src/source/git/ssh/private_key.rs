@@ -86,7 +86,7 @@ fn open_openssh(body: &[u8], passphrase: Option<&str>) -> Result<PrivateKey, Str
 }
 
 fn open_pkcs8(body: &[u8], passphrase: Option<&str>) -> Result<PrivateKey, String> {
-    let info = EncryptedPrivateKeyInfoRef::try_from(body).map_err(|error| broken(pkcs8::Error::from(error)))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(body).map_err(broken)?;
     let is_cheap = match info.encryption_algorithm.pbes2().map(|parameters| &parameters.kdf) {
         Some(pbes2::Kdf::Pbkdf2(parameters)) => parameters.iteration_count <= MAX_PBKDF2,
         Some(pbes2::Kdf::Scrypt(parameters)) => {
