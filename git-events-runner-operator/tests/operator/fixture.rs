@@ -221,13 +221,18 @@ pub fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// Waits until something is there.
-pub async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WITHIN;
+pub async fn wait_for<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    wait_within(WITHIN, what, look).await
+}
+
+/// The same with another time within which it must be there.
+pub async fn wait_within<T>(within: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {WITHIN:?}");
+        assert!(Instant::now() < deadline, "{what}: not within {within:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
