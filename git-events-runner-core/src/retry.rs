@@ -27,6 +27,8 @@ pub enum Reason {
     CertificateInvalid,
     /// Somebody else has written in between.
     Conflict,
+    /// There is no room left on the disk.
+    DiskFull,
     /// There is no room for one more.
     Full,
     /// The key of the SSH host is not the known one, or not known at all.
@@ -41,6 +43,8 @@ pub enum Reason {
     RateLimited,
     /// There is no such object.
     NotFound,
+    /// A file or folder cannot be written.
+    NotWritable,
     /// An object of that name is there, and it belongs to somebody else.
     NotOurs,
     /// There is no such branch, tag or commit.

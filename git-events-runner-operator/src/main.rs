@@ -30,7 +30,16 @@ fn main() -> ExitCode {
     // Until the process ends, fail points do what the variable FAILPOINTS says.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
-    let done = match args::Cli::parse().command {
+    start(args::Cli::parse().command).unwrap_or_else(|error| {
+        // There may be nobody to tell.
+        let _ = writeln!(std::io::stderr(), "git-events-runner: {}", told(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn start(command: args::Command) -> anyhow::Result<ExitCode> {
+    git_events_runner_core::git::set_up()?;
+    match command {
         args::Command::Config(args) => config::run(args).map(|()| ExitCode::SUCCESS),
         args::Command::Crds => crds::run().map(|()| ExitCode::SUCCESS),
         args::Command::Local(args) => local::run(args),
@@ -39,12 +48,7 @@ fn main() -> ExitCode {
         args::Command::Supervise(args) => supervise::run(args).map(|()| ExitCode::SUCCESS),
         args::Command::Trigger(args) => trigger::run(args),
         args::Command::Validate(args) => validate::run(args),
-    };
-    done.unwrap_or_else(|error| {
-        // There may be nobody to tell.
-        let _ = writeln!(std::io::stderr(), "git-events-runner: {}", told(&error));
-        ExitCode::FAILURE
-    })
+    }
 }
 
 /// An error and its causes, without those that the error has named itself.

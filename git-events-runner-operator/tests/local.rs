@@ -95,6 +95,16 @@ fn once_runs_what_is_due_and_succeeds_with_it() -> Result<()> {
 }
 
 #[test]
+fn the_users_own_configuration_of_git_is_not_read() -> Result<()> {
+    let folder = Folder::new("echo ran >>$HOME/runs")?;
+    fs::write(folder.path(".gitconfig"), "[this cannot be read")?;
+    let (status, output) = folder.start(&["--once"])?.finish()?;
+    assert!(status.success(), "{output:#?}");
+    assert_eq!(folder.lines("runs"), ["ran"]);
+    Ok(())
+}
+
+#[test]
 fn once_ends_although_a_trigger_that_always_runs_is_due_again_before_its_run_has_ended() -> Result<()> {
     let folder = Folder::new("echo ran >>$HOME/runs; sleep 2")?;
     let always = manifests("echo ran >>$HOME/runs; sleep 2").replace("names: [app]", "names: [app], watchOn: {onChangeOnly: false}");

@@ -1,6 +1,7 @@
 //! Real servers for the tests of git-events-runner, and its own programs.
 
 pub mod cluster;
+mod files;
 mod git_daemon;
 mod git_repo;
 mod git_server;
@@ -13,6 +14,7 @@ mod server_process;
 mod ssh_server;
 mod wait;
 
+pub use files::files;
 pub use git_daemon::GitDaemon;
 pub use git_repo::GitRepo;
 pub use git_server::{Auth, GitServer, LoggedRequest, Options};

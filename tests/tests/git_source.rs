@@ -43,28 +43,8 @@ async fn check_out(source: &GitSource, commit: CommitId) -> Result<TempDir, Sour
     source.checkout(&Revision { reference: branch("main"), commit }, into.path()).await.map(|()| into)
 }
 
-/// Everything in a folder but `.git`, by path: kind, permissions, and content or target.
 fn files(folder: &Path) -> Vec<String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fn walk(top: &Path, folder: &Path, found: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != ".git") {
-            let (path, kind) = (entry.path(), entry.file_type().unwrap());
-            let name = path.strip_prefix(top).unwrap().display();
-            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-            if kind.is_symlink() {
-                found.push(format!("{name} -> {}", fs::read_link(&path).unwrap().display()));
-            } else if kind.is_dir() {
-                found.push(format!("{name}/ {mode:o}"));
-                walk(top, &path, found);
-            } else {
-                found.push(format!("{name} {mode:o} {}", fs::read(&path).unwrap().escape_ascii()));
-            }
-        }
-    }
-    let mut found = vec![];
-    walk(folder, folder, &mut found);
-    found.sort();
-    found
+    git_events_runner_tests::files(folder).unwrap().into_iter().collect()
 }
 
 /// Both protocols, in every test that talks to a server.

@@ -11,24 +11,29 @@ use crate::{Checkout, CommitId, ObjectRef, Observation, Reason, Reference, Retry
 mod advertisement;
 mod capabilities;
 mod client;
+mod convert;
 mod error;
 mod exchange;
 mod fetch;
 mod flights;
 mod hosts;
 mod http;
+mod listing;
 mod local;
 mod packet;
 mod refs;
 mod repository;
+mod set_up;
 mod ssh;
 mod store;
 mod tcp;
 mod transport;
 mod uri;
+mod work_tree;
 
 pub use client::{GitClient, Limits};
 pub use repository::{Credentials, Proxy, Repository, Secret, Tls};
+pub use set_up::set_up;
 #[cfg(feature = "kube")]
 pub(crate) use uri::host_of_url;
 pub use uri::{NotARepoUri, RepoUri};
@@ -77,8 +82,8 @@ impl GitSource {
 
     async fn check_out_local(&self, from: &Path, commit: CommitId, into: &Path) -> Result<(), SourceError> {
         let from = from.to_owned();
-        let objects = blocking(move |_| local::objects(&from)).await?;
-        let store = self.store(commit, into, move |store, _| store.borrow_objects(&objects)).await?;
+        let origin = blocking(move |_| local::Origin::of(&from)).await?;
+        let store = self.store(commit, into, move |store, _| store.borrow_objects(&origin)).await?;
         self.write_files(store, commit, into).await
     }
 

@@ -224,9 +224,16 @@ fn pool_key(repository: &Repository) -> [u8; 32] {
 fn proxy(Proxy { url, credentials }: &Proxy) -> Result<reqwest::Proxy, SourceError> {
     let invalid = |why: String| SourceError::new(Reason::InvalidSpec, Retry::Never, format!("`proxy.url` {url} cannot be used: {why}"));
     let mut address = reqwest::Url::parse(url).map_err(|error| invalid(error.to_string()))?;
-    if address.scheme() == "socks5" {
+    if !address.username().is_empty() || address.password().is_some() {
+        let message = "`proxy.url` has a user or a password, which everybody could read there: use `proxy.secretRef`";
+        return Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message));
+    }
+    match address.scheme() {
+        "http" | "https" => {}
         // What has no name here may have one there.
-        address = reqwest::Url::parse(&url.replacen("socks5", "socks5h", 1)).map_err(|error| invalid(error.to_string()))?;
+        "socks5" => address = reqwest::Url::parse(&url.replacen("socks5", "socks5h", 1)).map_err(|error| invalid(error.to_string()))?,
+        // Without this it would be gone around.
+        other => return Err(invalid(format!("it begins with {other}:, where http://, https:// and socks5:// are possible"))),
     }
     if let Some((user, password)) = credentials {
         let set = address.set_username(user.expose()).and_then(|()| address.set_password(Some(password.expose())));

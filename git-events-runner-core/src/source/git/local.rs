@@ -1,6 +1,10 @@
 //! Repositories on this machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Display,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use git2::ErrorCode;
 
@@ -18,7 +22,7 @@ pub(super) fn find(path: &Path, name: &str) -> Result<Found, SourceError> {
         Ok((commit, None)) => Ok(Found { direct: Some(id(commit)), peeled: None }),
         Ok((commit, Some(tag))) => Ok(Found { direct: Some(id(tag)), peeled: Some(id(commit)) }),
         Err(error) if error.code() == ErrorCode::NotFound => Ok(Found::default()),
-        Err(error) => Err(unreadable(path, error)),
+        Err(error) => Err(unreadable(path, error.message())),
     }
 }
 
@@ -28,13 +32,24 @@ fn id(oid: git2::Oid) -> CommitId {
     CommitId::from_bytes(id)
 }
 
-/// The folder that holds its objects; for a linked work tree that of the main one.
-pub(super) fn objects(path: &Path) -> Result<PathBuf, SourceError> {
-    let objects = open(path)?.commondir().join("objects");
-    std::path::absolute(&objects).map_err(|error| {
-        let message = format!("{} cannot be read: {error}", objects.display());
-        SourceError::new(Reason::Unreachable, Retry::Backoff, message).caused_by(error)
-    })
+/// What another repository needs to borrow this one's objects.
+pub(super) struct Origin {
+    /// The folder that holds them; for a linked work tree that of the main one.
+    pub(super) objects: PathBuf,
+    /// Which commits have parents that are not there: the content of the file, if there are any.
+    pub(super) shallow: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn of(path: &Path) -> Result<Self, SourceError> {
+        let folder = std::path::absolute(open(path)?.commondir()).map_err(|error| unreadable(path, error))?;
+        let shallow = match fs::read_to_string(folder.join("shallow")) {
+            Ok(shallow) => Some(shallow),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unreadable(path, error)),
+        };
+        Ok(Self { objects: folder.join("objects"), shallow })
+    }
 }
 
 /// The repository whose top folder, or folder `.git`, this is; folders above are not looked at.
@@ -48,11 +63,11 @@ fn open(path: &Path) -> Result<git2::Repository, SourceError> {
             let message = format!("{} belongs to another user: run as that user, or add it to safe.directory", path.display());
             SourceError::new(Reason::AuthenticationFailed, Retry::Backoff, message).caused_by(error)
         }
-        _ => unreadable(path, error),
+        _ => unreadable(path, error.message()),
     })
 }
 
-fn unreadable(path: &Path, error: git2::Error) -> SourceError {
-    let message = format!("the repository at {} cannot be read: {}", path.display(), error.message());
-    SourceError::new(Reason::Unreachable, Retry::Backoff, message).caused_by(error)
+fn unreadable(path: &Path, why: impl Display) -> SourceError {
+    let message = format!("the repository at {} cannot be read: {why}", path.display());
+    SourceError::new(Reason::Unreachable, Retry::Backoff, message)
 }

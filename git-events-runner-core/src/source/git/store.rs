@@ -10,22 +10,22 @@ use std::{
     },
 };
 
-use git2::{
-    Config, ConfigLevel, ErrorClass, ErrorCode, IndexEntry, Indexer, ObjectType, Oid, RepositoryInitOptions, build::CheckoutBuilder,
-};
+use git2::{Config, ConfigLevel, ErrorClass, ErrorCode, Indexer, Oid, RepositoryInitOptions};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 
-use super::{Limits, Repository, error};
+use super::{
+    Limits, Repository, error, listing,
+    local::Origin,
+    work_tree::{self, Written},
+};
 use crate::{CommitId, Reason, Reference, Retry, SourceError};
 
 /// Pieces of a pack that wait to be written; a piece has 64 KiB at most.
 const QUEUE: usize = 16;
 
-/// How deep folders may nest: a path cannot be longer than 4096 bytes.
-const MAX_DEPTH: usize = 2048;
-
-/// Files that are written before the next look at whether anybody still waits for them.
-const BATCH: usize = 500;
+/// The file of the commits whose parents are not there.
+const SHALLOW: &str = "shallow";
 
 /// The setting that names the user's own file of attributes.
 const ATTRIBUTES: &str = "core.attributesFile";
@@ -35,7 +35,7 @@ const ATTRIBUTES: &str = "core.attributesFile";
 pub(super) struct Cancelled(Arc<AtomicBool>);
 
 impl Cancelled {
-    fn check(&self) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), Failure> {
         if self.0.load(Ordering::Relaxed) { Err(Failure::Cancelled) } else { Ok(()) }
     }
 }
@@ -70,8 +70,8 @@ pub(super) enum Failure {
     TooLarge(&'static str, u64),
     /// What came is no pack, or lacks something.
     Broken(git2::Error),
-    /// It cannot be written.
-    Write(String),
+    /// This cannot be written.
+    Write(PathBuf, io::Error),
 }
 
 impl Failure {
@@ -85,20 +85,24 @@ impl Failure {
                 let message = format!("commit {commit} of {uri} cannot be read: {}", cause.message());
                 SourceError::new(Reason::ProtocolError, Retry::Backoff, message).caused_by(cause)
             }
-            Self::Write(why) => {
-                let message = format!("commit {commit} of {uri} cannot be written to {}: {why}", into.display());
-                SourceError::new(Reason::Unreachable, Retry::Backoff, message)
+            Self::Write(path, cause) => {
+                use io::ErrorKind::{QuotaExceeded, StorageFull};
+                let is_full = matches!(cause.kind(), StorageFull | QuotaExceeded);
+                let (reason, what) =
+                    if is_full { (Reason::DiskFull, "there is no room for it") } else { (Reason::NotWritable, "it cannot be written") };
+                let message = format!("commit {commit} of {uri}, into {}: {what}: {}: {cause}", into.display(), path.display());
+                SourceError::new(reason, Retry::Backoff, message).caused_by(cause)
             }
         }
     }
 }
 
-fn unwritable(error: git2::Error) -> Failure {
-    Failure::Write(error.message().to_owned())
-}
-
-fn io_failure(error: io::Error) -> Failure {
-    Failure::Write(error.to_string())
+/// Why libgit2 cannot write something.
+fn unwritable(path: &Path, error: git2::Error) -> Failure {
+    // It tells the operating system's reason in words only.
+    let reasons = [Errno::NOSPC, Errno::DQUOT, Errno::ACCESS, Errno::PERM, Errno::ROFS].map(io::Error::from);
+    let says = |reason: &io::Error| reason.to_string().split(" (os error").next().is_some_and(|text| error.message().ends_with(text));
+    Failure::Write(path.to_owned(), reasons.into_iter().find(says).unwrap_or_else(|| io::Error::other(error)))
 }
 
 /// The async end of a pack on its way to the disk. Dropped without [`PackSender::finish`], the pack is thrown away.
@@ -133,73 +137,67 @@ impl PackSender {
 pub(super) struct Store {
     git: git2::Repository,
     folder: PathBuf,
+    into: PathBuf,
 }
 
 impl Store {
-    /// Makes an empty one. On disk it is bare until [`Store::keep`], so that nothing depends on who owns `into`.
+    /// Makes an empty one. It is bare until [`Store::keep`], so that libgit2 looks at no file of the work tree.
     pub(super) fn create(into: &Path) -> Result<Self, Failure> {
         let folder = into.join(".git");
+        fs::create_dir(&folder).map_err(|error| Failure::Write(folder.clone(), error))?;
+        let unwritable = |error| unwritable(&folder, error);
         let options = &mut RepositoryInitOptions::new();
-        options.bare(true).no_reinit(true).external_template(false).mkpath(false).mkdir(true);
+        options.bare(true).no_reinit(true).external_template(false).mkpath(false).mkdir(false);
         let git = git2::Repository::init_opts(&folder, options).map_err(unwritable)?;
         // Its own configuration and attributes only: what a commit is written as does not depend on whose machine this is.
         let mut config = Config::new().map_err(unwritable)?;
         config.add_file(&folder.join("config"), ConfigLevel::Local, true).map_err(unwritable)?;
         config.set_str(ATTRIBUTES, "/dev/null").map_err(unwritable)?;
         git.set_config(&config).map_err(unwritable)?;
-        git.set_workdir(into, false).map_err(unwritable)?;
-        Ok(Self { git, folder })
+        Ok(Self { git, folder, into: into.to_owned() })
     }
 
-    /// Takes objects from another repository on this machine, whose folder of objects this is.
-    pub(super) fn borrow_objects(&self, objects: &Path) -> Result<(), Failure> {
-        let text = objects.to_str().ok_or_else(|| Failure::Write("the path of the repository is not UTF-8".to_owned()))?;
+    /// Takes objects from another repository on this machine.
+    pub(super) fn borrow_objects(&self, from: &Origin) -> Result<(), Failure> {
+        let Origin { objects, shallow } = from;
+        let not_utf8 = || Failure::Write(objects.clone(), io::Error::other("the path of the repository is not UTF-8"));
+        let text = objects.to_str().ok_or_else(not_utf8)?;
         self.git.odb().and_then(|odb| odb.add_disk_alternate(text)).map_err(Failure::Broken)?;
-        let file = self.folder.join("objects").join("info").join("alternates");
-        file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&file, format!("{text}\n"))).map_err(io_failure)
+        self.write("objects/info/alternates", &format!("{text}\n"))?;
+        shallow.as_ref().map_or(Ok(()), |shallow| self.write(SHALLOW, shallow))
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
+        let file = self.folder.join(name);
+        fs::write(&file, content).map_err(|error| Failure::Write(file, error))
     }
 
     /// Takes a pack, as it arrives.
     pub(super) fn receive(&self, mut pack: PackReceiver, cancelled: &Cancelled) -> Result<(), Failure> {
         let odb = self.git.odb().map_err(Failure::Broken)?;
-        let mut indexer = Indexer::new(Some(&odb), &self.folder.join("objects").join("pack"), 0, false).map_err(unwritable)?;
+        let folder = self.folder.join("objects").join("pack");
+        let failed = |error: git2::Error| if error.class() == ErrorClass::Os { unwritable(&folder, error) } else { Failure::Broken(error) };
+        let mut indexer = Indexer::new(Some(&odb), &folder, 0, false).map_err(failed)?;
         let flag = cancelled.clone();
         indexer.progress(move |_| flag.check().is_ok());
         loop {
             cancelled.check()?;
             match pack.0.blocking_recv() {
-                Some(Piece::Data(piece)) => indexer.write_all(&piece).map_err(|_| of_indexer(git2::Error::last_error(-1)))?,
+                Some(Piece::Data(piece)) => indexer.write_all(&piece).map_err(|error| of_indexer(error, failed))?,
                 Some(Piece::End) => break,
                 None => return Err(Failure::Cancelled),
             }
         }
-        indexer.commit().map_err(|error| cancelled.check().err().unwrap_or(Failure::Broken(error)))?;
+        indexer.commit().map_err(|error| cancelled.check().err().unwrap_or_else(|| failed(error)))?;
         odb.refresh().map_err(Failure::Broken)
     }
 
-    /// Writes the files of a commit, exactly as `git checkout` does where nothing is configured.
-    pub(super) fn check_out(&self, commit: &CommitId, limits: &Limits, cancelled: &Cancelled) -> Result<(), Failure> {
+    /// Writes the files of a commit.
+    pub(super) fn check_out(&self, commit: &CommitId, limits: &Limits, cancelled: &Cancelled) -> Result<Written, Failure> {
         let tree = self.find(commit)?.tree().map_err(Failure::Broken)?;
-        self.measure(tree.id(), limits, cancelled)?;
-        // The index comes first: attributes are read from it, as Git does, whichever file is written before another.
         let mut index = self.git.index().map_err(Failure::Broken)?;
-        index.read_tree(&tree).map_err(Failure::Broken)?;
-        index.write().map_err(unwritable)?;
-        // As Git does, and unlike libgit2 by itself, with the permissions that the umask leaves of these.
-        for (executable, permissions) in [(false, 0o666), (true, 0o777)] {
-            let of_this_kind = |entry: &IndexEntry| (entry.mode == 0o100_755) == executable;
-            let paths: Vec<_> = index.iter().filter(of_this_kind).map(|entry| entry.path).collect();
-            for batch in paths.chunks(BATCH) {
-                cancelled.check()?;
-                let mut options = CheckoutBuilder::new();
-                options.force().dir_perm(0o777).file_perm(permissions).disable_pathspec_match(true).update_index(false).refresh(false);
-                for path in batch {
-                    options.path(path.as_slice());
-                }
-                self.git.checkout_index(Some(&mut index), Some(&mut options)).map_err(unwritable)?;
-            }
-        }
-        Ok(())
+        listing::list(&self.git, tree.id(), &mut index, limits, cancelled)?;
+        work_tree::write(&self.git, &mut index, &self.into, cancelled)
     }
 
     fn find(&self, commit: &CommitId) -> Result<git2::Commit<'_>, Failure> {
@@ -207,44 +205,15 @@ impl Store {
         found.map_err(|error| if error.code() == ErrorCode::NotFound { Failure::NotFound } else { Failure::Broken(error) })
     }
 
-    /// Sees that a tree, whose few kilobytes may stand for billions of files, is not more than is accepted.
-    fn measure(&self, tree: Oid, limits: &Limits, cancelled: &Cancelled) -> Result<(), Failure> {
-        let odb = self.git.odb().map_err(Failure::Broken)?;
-        let (mut count, mut bytes) = (0, 0_u64);
-        let mut trees = vec![(tree, 0)];
-        while let Some((id, depth)) = trees.pop() {
-            cancelled.check()?;
-            for entry in self.git.find_tree(id).map_err(Failure::Broken)?.iter() {
-                count += 1;
-                match entry.kind() {
-                    Some(ObjectType::Tree) if depth == MAX_DEPTH => {
-                        return Err(Failure::TooLarge("folders nested deeper", MAX_DEPTH as u64));
-                    }
-                    Some(ObjectType::Tree) => trees.push((entry.id(), depth + 1)),
-                    Some(ObjectType::Blob) => {
-                        bytes = bytes.saturating_add(odb.read_header(entry.id()).map_err(Failure::Broken)?.0 as u64);
-                    }
-                    // A submodule: an empty folder.
-                    _ => {}
-                }
-                if count > limits.file_count {
-                    return Err(Failure::TooLarge("more files in the commit", limits.file_count));
-                }
-                if bytes > limits.files {
-                    return Err(Failure::TooLarge("more bytes of files", limits.files));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Leaves the folder `.git` as that of a shallow clone, with the commit checked out.
     pub(super) fn keep(self, commit: &CommitId, uri: &str) -> Result<(), Failure> {
+        let unwritable = |error| unwritable(&self.folder, error);
         let found = self.find(commit)?;
         let odb = self.git.odb().map_err(Failure::Broken)?;
-        if found.parent_ids().any(|parent| !odb.exists(parent)) {
-            fs::write(self.folder.join("shallow"), format!("{commit}\n")).map_err(io_failure)?;
+        if !self.folder.join(SHALLOW).exists() && found.parent_ids().any(|parent| !odb.exists(parent)) {
+            self.write(SHALLOW, &format!("{commit}\n"))?;
         }
+        self.git.index().and_then(|mut index| index.write()).map_err(unwritable)?;
         self.git.set_head_detached(found.id()).map_err(unwritable)?;
         self.git.remote("origin", uri).map_err(unwritable)?;
         let mut config = self.git.config().map_err(unwritable)?;
@@ -253,14 +222,18 @@ impl Store {
 
     /// Leaves nothing but the files.
     pub(super) fn remove(self) -> Result<(), Failure> {
-        drop(self.git);
-        fs::remove_dir_all(&self.folder).map_err(io_failure)
+        let Self { git, folder, .. } = self;
+        drop(git);
+        fs::remove_dir_all(&folder).map_err(|error| Failure::Write(folder, error))
     }
 }
 
-/// A full disk is told from a pack that is none.
-fn of_indexer(error: git2::Error) -> Failure {
-    if error.class() == ErrorClass::Os { unwritable(error) } else { Failure::Broken(error) }
+/// What the indexer thinks of a pack, which it says by way of an error of I/O.
+fn of_indexer(error: io::Error, failed: impl Fn(git2::Error) -> Failure) -> Failure {
+    match error.downcast::<git2::Error>() {
+        Ok(error) => failed(error),
+        Err(error) => Failure::Broken(git2::Error::from_str(&error.to_string())),
+    }
 }
 
 #[cfg(test)]
@@ -304,7 +277,7 @@ mod tests {
         let commit = git.commit(None, &who, &who, "a commit", &tree, &[]).unwrap().to_string().parse().unwrap();
 
         let store = Store::create(into.path()).unwrap();
-        store.borrow_objects(&from.path().join("objects")).unwrap();
+        store.borrow_objects(&Origin { objects: from.path().join("objects"), shallow: None }).unwrap();
         let cancelled = Cancelled(Arc::new(AtomicBool::new(true)));
         assert!(matches!(store.check_out(&commit, &Limits::default(), &cancelled), Err(Failure::Cancelled)));
         assert!(!into.path().join("a").exists());
