@@ -45,7 +45,7 @@ struct Way {
     git: Vec<String>,
     right: Credentials,
     wrong: Vec<(Credentials, Reason, &'static str)>,
-    _server: Box<dyn std::any::Any>,
+    _server: Box<dyn std::any::Any + Send + Sync>,
 }
 
 /// What is wrong with credentials of another kind, over every way but that of ssh.
