@@ -129,6 +129,11 @@ impl SshServer {
         format!("ssh://{user}@127.0.0.1:{}{}/{name}.git", self.port, self.folder.path().join("repos").display())
     }
 
+    /// Where it keeps what it needs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

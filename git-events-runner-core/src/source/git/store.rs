@@ -82,7 +82,9 @@ impl Failure {
             Self::NotFound => SourceError::reference_not_found(&Reference::Commit(*commit), &uri.to_string()),
             Self::TooLarge(what, limit) => error::too_large(repository, what, limit),
             Self::Broken(cause) => {
-                let message = format!("commit {commit} of {uri} cannot be read: {}", cause.message());
+                // libgit2 does not always say what is wrong.
+                let why = if cause.message() == "no error" { "it is damaged" } else { cause.message() };
+                let message = format!("commit {commit} of {uri} cannot be read: {why}");
                 SourceError::new(Reason::ProtocolError, Retry::Backoff, message).caused_by(cause)
             }
             Self::Write(path, cause) => {
