@@ -278,7 +278,12 @@ async fn look(
             // The digest that is kept says nothing about today's patterns: see what the last commit has by these.
             Some(last) if state.is_some_and(|state| decide::patterns_changed(state, &now)) => {
                 let watch = Watch { reference: Reference::Commit(last), files: plan.watch.files.clone() };
-                found.observe(&watch).await?.files
+                match found.observe(&watch).await {
+                    Ok(last) => last.files,
+                    // It can never be known, such as after a forced push: rather once too often than not at all.
+                    Err(error) if matches!(error.reason(), Reason::ReferenceNotFound | Reason::TooLarge) => None,
+                    Err(error) => return Err(error.into()),
+                }
             }
             _ => state.and_then(|state| state.files.clone()),
         };

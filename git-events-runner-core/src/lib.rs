@@ -12,6 +12,8 @@ pub mod crd;
 mod durable;
 pub mod engine;
 mod object;
+#[cfg(any(feature = "crd", feature = "git"))]
+mod patterns;
 mod plan;
 mod retry;
 mod revision;

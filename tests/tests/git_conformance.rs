@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use git_events_runner_core::{
     Checkout, CommitId, ObjectRef, Reference, Source,
     git::{Credentials, GitClient, GitSource, RepoUri, Repository},
-    testing::{RepositoryHarness, repository_without_patterns},
+    testing::{RepositoryHarness, repository},
 };
 use git_events_runner_tests::{GitDaemon, GitRepo, GitServer, Options, SshServer};
 use tempfile::TempDir;
@@ -79,7 +79,7 @@ impl RepositoryHarness for Harness {
 async fn over_http(old_protocol: bool) {
     let server = GitServer::start(&Options { old_protocol, ..Options::default() }).unwrap();
     let create = |name: &str| (server.repo(name).unwrap(), server.uri(name), Credentials::None);
-    repository_without_patterns(|| async { Harness::new(|_, name| create(name)) }).await;
+    repository(|| async { Harness::new(|_, name| create(name)) }).await;
 }
 
 async fn over_ssh(old_protocol: bool) {
@@ -91,14 +91,14 @@ async fn over_ssh(old_protocol: bool) {
         insecure_ignore_host_key: false,
     };
     let create = |name: &str| (server.repo(name).unwrap(), server.uri(name), credentials.clone());
-    repository_without_patterns(|| async { Harness::new(|_, name| create(name)) }).await;
+    repository(|| async { Harness::new(|_, name| create(name)) }).await;
 }
 
 async fn over_tcp(old_protocol: bool) {
     let server = GitDaemon::start().unwrap();
     let uri = |name: &str| if old_protocol { server.old_uri(name).unwrap() } else { server.uri(name) };
     let create = |name: &str| (server.repo(name).unwrap(), uri(name), Credentials::None);
-    repository_without_patterns(|| async { Harness::new(|_, name| create(name)) }).await;
+    repository(|| async { Harness::new(|_, name| create(name)) }).await;
 }
 
 #[tokio::test]
@@ -138,5 +138,5 @@ async fn a_repository_on_disk_conforms() {
         let path = repo.bare().to_str().unwrap().to_owned();
         (repo, path, Credentials::None)
     };
-    repository_without_patterns(|| async { Harness::new(|folder, _| create(folder)) }).await;
+    repository(|| async { Harness::new(|folder, _| create(folder)) }).await;
 }

@@ -160,14 +160,6 @@ async fn what_cannot_be_a_name_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn what_is_not_available_yet_says_so() {
-    let patterns = Watch { reference: branch("main"), files: vec!["*.md".to_owned()] };
-    let error = source("http://127.0.0.1:1/app").observe(&patterns).await.unwrap_err();
-    assert_eq!((error.reason(), error.retry()), (Reason::InvalidSpec, Retry::Never));
-    assert!(error.to_string().contains("not available yet"), "{error}");
-}
-
-#[tokio::test]
 async fn the_right_credentials_are_let_in_and_wrong_ones_are_told_apart_from_none() {
     let basic = |password: &str| Credentials::Basic { username: "deployer".into(), password: password.into() };
     let token = |token: &str| Credentials::Token { token: token.into() };

@@ -3,7 +3,7 @@
 use std::time;
 
 use super::{ScheduleTrigger, WebhookTrigger};
-use crate::{ScheduleError, TriggerId};
+use crate::{Plan, ScheduleError, TriggerId, patterns};
 
 /// A specification that passes its schema, and still says nothing that can be done.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +26,7 @@ impl ScheduleTrigger {
     ///
     /// What no schema can say.
     pub fn policy(&self, id: TriggerId) -> Result<crate::ScheduleTrigger, InvalidSpec> {
-        let reference = invalid("sources.watchOn.reference");
-        let plan = self.spec.common.plan(&id.namespace, self.metadata.generation.unwrap_or_default()).map_err(|error| reference(&error))?;
+        let plan = plan(&self.spec.common, &id, self.metadata.generation)?;
         let schedule = self.spec.schedule.schedule(&id.uid)?;
         let trigger = crate::ScheduleTrigger::new(id, plan, schedule);
         Ok(match self.spec.schedule.starting_deadline_seconds {
@@ -44,14 +43,19 @@ impl WebhookTrigger {
     ///
     /// What no schema can say.
     pub fn policy(&self, id: TriggerId) -> Result<crate::WebhookTrigger, InvalidSpec> {
-        let reference = invalid("sources.watchOn.reference");
-        let plan = self.spec.common.plan(&id.namespace, self.metadata.generation.unwrap_or_default()).map_err(|error| reference(&error))?;
+        let plan = plan(&self.spec.common, &id, self.metadata.generation)?;
         let trigger = crate::WebhookTrigger::new(id, plan);
         let Some(recheck) = &self.spec.webhook.recheck_interval else { return Ok(trigger) };
         let wrong = invalid("webhook.recheckInterval");
         let recheck = recheck.get().map_err(|error| wrong(&error))?;
         trigger.with_recheck(recheck).map_err(|error| wrong(&error))
     }
+}
+
+fn plan(spec: &super::TriggerSpec, id: &TriggerId, generation: Option<i64>) -> Result<Plan, InvalidSpec> {
+    let plan = spec.plan(&id.namespace, generation.unwrap_or_default()).map_err(|error| invalid("sources.watchOn.reference")(&error))?;
+    patterns::check(&plan.watch.files).map_err(|error| invalid("sources.watchOn.files")(&error))?;
+    Ok(plan)
 }
 
 impl super::Schedule {

@@ -143,7 +143,8 @@ pub struct WatchOn {
     /// The branch, tag or commit to watch. Default: branch main.
     #[schemars(extend("default" = {"branch": "main"}))]
     pub reference: GitReference,
-    /// Patterns in the syntax of .gitignore, at most 256 of at most 1024 characters: a later one wins over an earlier one, and ! excludes.
+    /// Patterns in the syntax of .gitignore, at most 256 of at most 1024 characters, and 32 KiB together: a later one wins over an earlier one,
+    /// and ! excludes.
     /// With them a new commit counts as a change only if a matching file has changed, or if no file matches at all. Default: every new commit counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 1024)))]

@@ -12,14 +12,17 @@ mod advertisement;
 mod capabilities;
 mod client;
 mod convert;
+mod delta;
 mod error;
 mod exchange;
 mod fetch;
+mod files;
 mod flights;
 mod hosts;
 mod http;
 mod listing;
 mod local;
+mod pack;
 mod packet;
 mod refs;
 mod repository;
@@ -28,6 +31,7 @@ mod ssh;
 mod store;
 mod tcp;
 mod transport;
+mod trees;
 mod uri;
 mod work_tree;
 
@@ -39,6 +43,7 @@ pub(crate) use uri::host_of_url;
 pub use uri::{NotARepoUri, RepoUri};
 
 use exchange::Exchange;
+use fetch::Content;
 use flights::Departure;
 use refs::Found;
 use store::{Failure, Store, blocking};
@@ -46,6 +51,8 @@ use store::{Failure, Store, blocking};
 /// A Git repository.
 ///
 /// A check asks the server for one ref and nothing else, where the server can do so (protocol v2): two small requests, and one later on.
+/// With patterns of files, a commit that has not been seen yet is fetched without its history and, where the server can leave them out, without
+/// the contents of its files.
 /// A checkout fetches the one commit without its history. Both need a tokio runtime, and both end by themselves in the times that the
 /// [`Repository`] sets.
 #[derive(Clone, Debug)]
@@ -91,7 +98,7 @@ impl GitSource {
         let (commit, name) = (revision.commit, full_name(&revision.reference)?.unwrap_or_default());
         let (sender, receiver) = store::channel();
         let received = self.store(commit, into, move |store, cancelled| store.receive(receiver, cancelled));
-        let (fetched, store) = join(exchange.fetch(&commit, &name, sender), received).await;
+        let (fetched, store) = join(exchange.fetch(&commit, &name, Content::Files, sender), received).await;
         // If both have failed, the end of the fetch is why the other was cancelled.
         fetched?;
         exchange.enter("writing its files");
@@ -167,18 +174,23 @@ impl Source for GitSource {
     }
 
     async fn observe(&self, watch: &Watch) -> Result<Observation, SourceError> {
-        if !watch.files.is_empty() {
-            let message = format!("{}: `watchOn.files` is not available yet: watch the whole repository", self.id);
-            return Err(SourceError::new(Reason::InvalidSpec, Retry::Never, message));
-        }
-        let found = match (&watch.reference, full_name(&watch.reference)?) {
+        let deadline = Instant::now() + self.repository.timeout;
+        let name = full_name(&watch.reference)?;
+        let found = match (&watch.reference, &name) {
             (Reference::Commit(commit), _) => Found { direct: Some(*commit), peeled: None },
-            (_, Some(name)) => self.find(&name).await?,
+            (_, Some(name)) => self.find(name).await?,
             (_, None) => Found::default(),
         };
         let commit = found.commit();
         let commit = commit.ok_or_else(|| SourceError::reference_not_found(&watch.reference, &self.repository.uri.to_string()))?;
-        Ok(Observation { commit, tag: found.tag(), files: None })
+        let files = match watch.files.as_slice() {
+            [] => None,
+            patterns => {
+                let name = name.as_deref().unwrap_or_default();
+                Some(files::find(&self.repository, &self.client, commit, name, patterns, deadline).await?)
+            }
+        };
+        Ok(Observation { commit, tag: found.tag(), files })
     }
 }
 

@@ -141,6 +141,32 @@ fn a_list_is_read_as_its_items() {
 }
 
 #[test]
+fn patterns_that_cannot_be_meant_are_mistakes() {
+    let mistakes = |files: &[&str]| {
+        let text = format!(
+            "apiVersion: git-events-runner.rs/v1alpha1\nkind: ScheduleTrigger\nmetadata: {{name: t}}\nspec:\n  \
+             sources: {{names: [a], watchOn: {{files: {files:?}}}}}\n  action: {{kind: Action, name: b}}\n  schedule: {{interval: 1m}}\n"
+        );
+        let found = read(Mode::Cluster, &text).mistakes.into_iter();
+        found.map(|mistake| format!("{}: {}", mistake.field, mistake.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(mistakes(&["*.md", "!docs/", "charts/{a,b}/**", "[x", r"\#a", "a b ", "!#", "ü?", "/"]).len(), 1, "the last one");
+    let long: Vec<_> = (0..40).map(|_| "x".repeat(1000)).collect();
+    let long: Vec<_> = long.iter().map(String::as_str).collect();
+    for (files, mistake) in [
+        (["a", "# b"].as_slice(), r"files[1] begins with #, as comments do: write \# for a name that does so"),
+        (&["a", "!/ "], "files[1] is empty: write `*` for all files"),
+        (&["{a,b"], "files[0] cannot be read: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)"),
+        (&[r"a\"], r"files[0] cannot be read: dangling '\'"),
+        (&["a\nb"], "files[0] has a line end: write one pattern an item"),
+        (&["!a", "!b"], "they only exclude, so that no file matches: begin with one that includes, such as `*`"),
+        (&long, "they have 40000 bytes together, where 32768 are accepted"),
+    ] {
+        assert_eq!(mistakes(files), [format!("spec.sources.watchOn.files: {mistake}")]);
+    }
+}
+
+#[test]
 fn the_second_of_two_objects_of_one_name_is_a_mistake_across_files() {
     let reader = Reader::new(Mode::Cluster);
     let mut reading = reader.read("one.yaml", REPO);

@@ -1,5 +1,6 @@
 //! What changes when the specification does.
 
+use async_trait::async_trait;
 use git_events_runner_core::{
     engine::{EvaluateError, Outcome},
     *,
@@ -163,4 +164,35 @@ fn patterns_on_a_trigger_that_had_none_compare_files_too() {
     f.plan.watch.files = vec!["chart".into()];
     f.a.push(&main(), &[("chart", "1"), ("README.md", "2")]);
     assert!(is_unchanged(&f.fire(), "a"));
+}
+
+/// A source from which all commits but the tip are gone, such as after a forced push.
+struct Forgetful(InMemorySource);
+
+#[async_trait]
+impl Source for Forgetful {
+    fn id(&self) -> &ObjectRef {
+        self.0.id()
+    }
+
+    async fn observe(&self, watch: &Watch) -> Result<Observation, SourceError> {
+        match &watch.reference {
+            Reference::Commit(_) => Err(SourceError::reference_not_found(&watch.reference, "here")),
+            _ => self.0.observe(watch).await,
+        }
+    }
+}
+
+#[test]
+fn with_changed_patterns_a_new_commit_counts_if_nobody_has_the_old_one_any_more() {
+    let mut f = Fixture::new(|plan| plan.watch.files = vec!["chart".into()]);
+    f.catalog.add_source(Forgetful(f.a.clone()));
+    let first = f.a.push(&main(), &[("chart", "1"), ("values", "1")]);
+    f.fire();
+    f.plan.watch.files = vec!["values".into()];
+    assert!(is_unchanged(&f.fire(), "a"), "the same commit has the same files");
+    let second = f.a.push(&main(), &[("chart", "2"), ("values", "1")]);
+    f.fire();
+    assert!(is_unchanged(&f.fire(), "a"));
+    assert_eq!(f.begun(), [first, second]);
 }

@@ -10,6 +10,8 @@ pub(super) struct Capabilities {
     pub(super) agent: bool,
     /// A fetch can be cut off at a depth.
     pub(super) shallow: bool,
+    /// A fetch can leave objects out.
+    pub(super) filter: bool,
     /// Of versions 0 and 1: the pack comes in packets. Version 2 always does so.
     pub(super) side_band: bool,
     pub(super) no_progress: bool,
@@ -30,7 +32,10 @@ impl Capabilities {
         match key {
             b"agent" => self.agent = true,
             b"object-format" => self.other_objects = value != b"sha1",
-            b"fetch" => self.shallow = value.split(|byte| *byte == b' ').any(|feature| feature == b"shallow"),
+            b"fetch" => {
+                let offers = |wanted: &[u8]| value.split(|byte| *byte == b' ').any(|feature| feature == wanted);
+                (self.shallow, self.filter) = (offers(b"shallow"), offers(b"filter"));
+            }
             _ => {}
         }
     }
@@ -42,6 +47,7 @@ impl Capabilities {
                 (b"agent", _) => self.agent = true,
                 (b"object-format", value) => self.other_objects = value != b"sha1",
                 (b"shallow", _) => self.shallow = true,
+                (b"filter", _) => self.filter = true,
                 (b"side-band-64k", _) => self.side_band = true,
                 (b"no-progress", _) => self.no_progress = true,
                 (b"allow-reachable-sha1-in-want" | b"allow-any-sha1-in-want", _) => self.reachable = true,

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Proxy, Repository, Secret, Tls,
     capabilities::Capabilities,
+    files::Files,
     flights::Flights,
     hosts::Hosts,
     refs::{AGENT, Found},
@@ -53,11 +54,15 @@ pub struct Limits {
     pub files: u64,
     /// Number of a commit's files and folders. A million: each takes some 200 bytes of memory, and the largest public trees have half of that.
     pub file_count: u64,
+    /// Bytes of the folders of a commit whose files are compared. 64 MiB: the largest public trees have half of that.
+    pub trees: u64,
+    /// Bytes of the folders of all commits that are compared at a time. A quarter of it is used to keep them for the next comparison.
+    pub all_trees: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { refs: 64 << 20, pack: 4 << 30, files: 16 << 30, file_count: 1_000_000 }
+        Self { refs: 64 << 20, pack: 4 << 30, files: 16 << 30, file_count: 1_000_000, trees: 64 << 20, all_trees: 256 << 20 }
     }
 }
 
@@ -79,6 +84,7 @@ struct Shared {
     /// By a digest of all by which checks differ.
     flights: Flights<[u8; 32], Result<Found, SourceError>>,
     hosts: Hosts,
+    files: Files,
 }
 
 /// What spares a later check the first of its two requests.
@@ -106,8 +112,8 @@ impl GitClient {
     pub fn new(limits: Limits) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let (pools, remembered, private_keys, flights, hosts) = Default::default();
-        Self(Arc::new(Shared { roots, limits, pools, remembered, private_keys, flights, hosts }))
+        let (pools, remembered, private_keys, flights, hosts, files) = Default::default();
+        Self(Arc::new(Shared { roots, limits, pools, remembered, private_keys, flights, hosts, files }))
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -121,6 +127,10 @@ impl GitClient {
 
     pub(super) fn hosts(&self) -> &Hosts {
         &self.0.hosts
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.0.files
     }
 
     /// The pool of connections that trust what the repository trusts, and go the same way.

@@ -5,7 +5,7 @@ use super::{
     advertisement::Advertisement,
     capabilities::Capabilities,
     error,
-    fetch::{self, Fetched, Want},
+    fetch::{self, Content, Fetched, Want},
     http::Http,
     packet::{Packet, Packets, WireError},
     refs::{self, Found, Refs},
@@ -119,15 +119,15 @@ impl<'a> Exchange<'a> {
         self.transport.end_answer().await
     }
 
-    /// Fetches a commit with its files, which was seen at the ref of this name; without its history, where the server can do so.
-    pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, pack: PackSender) -> Result<(), SourceError> {
+    /// Fetches a commit, which was seen at the ref of this name; without its history, where the server can do so.
+    pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, content: Content, pack: PackSender) -> Result<(), SourceError> {
         let (capabilities, want) = match self.transport.recall() {
             // Of version 2: it gives any commit.
-            Some(capabilities) => (capabilities, Want { ids: vec![*commit], history: false }),
+            Some(capabilities) => (capabilities, Want::exactly(*commit, content)),
             None => {
                 let (repository, phase) = (self.repository, self.phase.clone());
                 let advertisement = within_timeout(repository, &phase, self.discover(name)).await?;
-                let want = Want::of(*commit, &advertisement);
+                let want = Want::of(*commit, content, &advertisement);
                 (advertisement.capabilities, want)
             }
         };

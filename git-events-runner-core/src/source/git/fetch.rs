@@ -11,6 +11,9 @@ use crate::CommitId;
 /// The most objects that a pack may say it has: memory is taken by this number, before they come.
 const MAX_OBJECTS: u32 = 10_000_000;
 
+/// Leaves out the contents of files.
+const NO_BLOBS: &str = "filter blob:none";
+
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Want {
@@ -18,19 +21,34 @@ pub(super) struct Want {
     pub(super) ids: Vec<CommitId>,
     /// With all that came before them.
     pub(super) history: bool,
+    pub(super) content: Content,
+}
+
+/// What of a commit is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// All of it.
+    Files,
+    /// Its trees alone, where the server can leave the rest out.
+    Trees,
 }
 
 impl Want {
+    /// One commit, of a server that gives any.
+    pub(super) fn exactly(commit: CommitId, content: Content) -> Self {
+        Self { ids: vec![commit], history: false, content }
+    }
+
     /// What to ask for to have a commit, which was seen at a ref.
-    pub(super) fn of(commit: CommitId, advertisement: &Advertisement) -> Self {
+    pub(super) fn of(commit: CommitId, content: Content, advertisement: &Advertisement) -> Self {
         let Advertisement { capabilities, found, tips, .. } = advertisement;
         match found.direct {
-            _ if capabilities.any_commit() || tips.contains(&commit) => Self { ids: vec![commit], history: false },
+            _ if capabilities.any_commit() || tips.contains(&commit) => Self::exactly(commit, content),
             // A server that gives only what its refs point at: if that is another commit by now, this one is in its history.
-            Some(tip) => Self { ids: vec![tip], history: found.commit() != Some(commit) },
+            Some(tip) => Self { ids: vec![tip], history: found.commit() != Some(commit), content },
             // Or else in any history that it has.
-            None if tips.is_empty() => Self { ids: vec![commit], history: false },
-            None => Self { ids: tips.clone(), history: true },
+            None if tips.is_empty() => Self::exactly(commit, content),
+            None => Self { ids: tips.clone(), history: true, content },
         }
     }
 }
@@ -38,6 +56,7 @@ impl Want {
 /// Asks for a commit and its files.
 pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
     let cut_off = capabilities.shallow && !want.history;
+    let filter = capabilities.filter && want.content == Content::Trees;
     let mut request = vec![];
     if capabilities.version2 {
         write_line(&mut request, "command=fetch");
@@ -51,11 +70,19 @@ pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
         if cut_off {
             write_line(&mut request, "deepen 1");
         }
+        if filter {
+            write_line(&mut request, NO_BLOBS);
+        }
         write_line(&mut request, "done");
         request.extend_from_slice(b"0000");
     } else {
         let mut options = String::from(" side-band-64k");
-        let offered = [(capabilities.no_progress, " no-progress"), (capabilities.ofs_delta, " ofs-delta"), (cut_off, " shallow")];
+        let offered = [
+            (capabilities.no_progress, " no-progress"),
+            (capabilities.ofs_delta, " ofs-delta"),
+            (cut_off, " shallow"),
+            (filter, " filter"),
+        ];
         options.extend(offered.iter().filter(|(offered, _)| *offered).map(|(_, option)| *option));
         if capabilities.agent {
             options.push_str(&format!(" agent={AGENT}"));
@@ -66,6 +93,9 @@ pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
         }
         if cut_off {
             write_line(&mut request, "deepen 1");
+        }
+        if filter {
+            write_line(&mut request, NO_BLOBS);
         }
         request.extend_from_slice(b"0000");
         write_line(&mut request, "done");
@@ -232,16 +262,34 @@ mod tests {
 
     #[test]
     fn the_request_wants_the_exact_commit_and_no_history() {
-        let mut want = Want { ids: vec![commit()], history: false };
+        let mut want = Want::exactly(commit(), Content::Files);
         let text = String::from_utf8(request(&want, &v2())).unwrap();
         assert!(text.starts_with("0012command=fetch\n0001") && text.ends_with("000ddeepen 1\n0009done\n0000"), "{text}");
         let old = Capabilities { shallow: true, ofs_delta: true, ..Capabilities::default() };
         let text = String::from_utf8(request(&want, &old)).unwrap();
         assert!(text.contains(" side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n"), "{text}");
-        want = Want { ids: vec![commit(), other()], history: true };
+        want = Want { ids: vec![commit(), other()], history: true, content: Content::Files };
         let text = String::from_utf8(request(&want, &old)).unwrap();
         let second = format!("0032want {}\n", other());
         assert!(text.ends_with(&format!(" side-band-64k ofs-delta\n{second}00000009done\n")), "{text}");
+    }
+
+    #[test]
+    fn files_are_left_out_where_the_server_can_do_so() {
+        let asks = |content, filter, version2| {
+            let capabilities = Capabilities { shallow: true, filter, version2, ..Capabilities::default() };
+            let text = String::from_utf8(request(&Want::exactly(commit(), content), &capabilities)).unwrap();
+            if version2 {
+                text.contains("000ddeepen 1\n0015filter blob:none\n0009done\n")
+            } else {
+                text.contains(" filter\n000ddeepen 1\n0015filter blob:none\n0000")
+            }
+        };
+        for version2 in [true, false] {
+            assert!(asks(Content::Trees, true, version2));
+            assert!(!asks(Content::Trees, false, version2));
+            assert!(!asks(Content::Files, true, version2));
+        }
     }
 
     fn other() -> CommitId {
@@ -251,7 +299,7 @@ mod tests {
     #[test]
     fn a_server_that_gives_only_what_its_refs_point_at_is_asked_for_a_history_that_has_the_commit() {
         let asked = |advertisement: &Advertisement| {
-            let Want { ids, history } = Want::of(commit(), advertisement);
+            let Want { ids, history, .. } = Want::of(commit(), Content::Files, advertisement);
             (ids, history)
         };
         let mut old = Advertisement::new("");

@@ -53,7 +53,7 @@ impl Origin {
 }
 
 /// The repository whose top folder, or folder `.git`, this is; folders above are not looked at.
-fn open(path: &Path) -> Result<git2::Repository, SourceError> {
+pub(super) fn open(path: &Path) -> Result<git2::Repository, SourceError> {
     git2::Repository::open(path).map_err(|error| match error.code() {
         ErrorCode::NotFound => {
             let message = format!("there is no repository at {}: name its top folder", path.display());

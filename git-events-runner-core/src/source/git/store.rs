@@ -135,6 +135,18 @@ impl PackSender {
     }
 }
 
+impl PackReceiver {
+    /// The next piece; None at the end of the pack.
+    pub(super) fn next(&mut self, cancelled: &Cancelled) -> Result<Option<Vec<u8>>, Failure> {
+        cancelled.check()?;
+        match self.0.blocking_recv() {
+            Some(Piece::Data(piece)) => Ok(Some(piece)),
+            Some(Piece::End) => Ok(None),
+            None => Err(Failure::Cancelled),
+        }
+    }
+}
+
 /// A repository in the folder `.git` of a checkout, for one commit.
 pub(super) struct Store {
     git: git2::Repository,
@@ -182,13 +194,8 @@ impl Store {
         let mut indexer = Indexer::new(Some(&odb), &folder, 0, false).map_err(failed)?;
         let flag = cancelled.clone();
         indexer.progress(move |_| flag.check().is_ok());
-        loop {
-            cancelled.check()?;
-            match pack.0.blocking_recv() {
-                Some(Piece::Data(piece)) => indexer.write_all(&piece).map_err(|error| of_indexer(error, failed))?,
-                Some(Piece::End) => break,
-                None => return Err(Failure::Cancelled),
-            }
+        while let Some(piece) = pack.next(cancelled)? {
+            indexer.write_all(&piece).map_err(|error| of_indexer(error, failed))?;
         }
         indexer.commit().map_err(|error| cancelled.check().err().unwrap_or_else(|| failed(error)))?;
         odb.refresh().map_err(Failure::Broken)
