@@ -34,6 +34,8 @@ pub struct Options {
     pub auth: Auth,
     /// Protocol v0 only: the client's wish for another version does not reach git.
     pub old_protocol: bool,
+    /// Answers are compressed for those who can read that.
+    pub compressed: bool,
     /// A certificate and its key, as PEM: https.
     pub tls: Option<(String, String)>,
 }
@@ -143,6 +145,7 @@ fn configuration(root: &Path, backend: &Path, port: u16, options: &Options) -> S
         Some(_) => (" ssl", format!("ssl_certificate {root}/tls.crt; ssl_certificate_key {root}/tls.key;")),
         None => ("", String::new()),
     };
+    let compression = if options.compressed { "gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;" } else { "" };
     let auth = match &options.auth {
         Auth::None => String::new(),
         Auth::Basic(..) => format!("auth_basic git; auth_basic_user_file {root}/htpasswd;"),
@@ -162,7 +165,7 @@ http {{
     client_max_body_size 0;
     server {{
         listen 127.0.0.1:{port}{ssl};
-        {certificate}
+        {certificate} {compression}
         location ~ ^/moved/(?<rest>.*)$ {{ return 302 $scheme://$http_host/$rest$is_args$args; }}
         location / {{
             {auth}

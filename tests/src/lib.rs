@@ -2,6 +2,7 @@
 
 pub mod cluster;
 mod files;
+mod forge;
 mod git_daemon;
 mod git_repo;
 mod git_server;
@@ -15,6 +16,7 @@ mod ssh_server;
 mod wait;
 
 pub use files::files;
+pub use forge::Forge;
 pub use git_daemon::GitDaemon;
 pub use git_repo::GitRepo;
 pub use git_server::{Auth, GitServer, LoggedRequest, Options};

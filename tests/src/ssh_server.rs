@@ -37,6 +37,14 @@ impl SshKey {
         Ok(Self { file, private, public: public.trim().to_owned() })
     }
 
+    /// The command by which git itself uses it for a host that is known by this.
+    pub(crate) fn ssh_command(&self, known_hosts: &str) -> Result<String> {
+        let file = self.file.with_extension("known_hosts");
+        fs::write(&file, known_hosts)?;
+        let (known_hosts, key) = (file.display(), self.file.display());
+        Ok(format!("ssh -F /dev/null -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts} -o IdentitiesOnly=yes -i {key}"))
+    }
+
     /// Its fingerprint, as `ssh-keygen -l` shows it.
     pub fn fingerprint(&self) -> Result<String> {
         let shown = keygen(program("ssh-keygen", PACKAGES)?.arg("-lf").arg(self.file.with_extension("pub")))?;
@@ -164,10 +172,7 @@ impl SshServer {
 
     /// The command by which git itself reaches it with a key.
     pub fn ssh_command(&self, key: &SshKey) -> Result<String> {
-        let known_hosts = self.folder.path().join("known_hosts");
-        fs::write(&known_hosts, self.known_hosts())?;
-        let (known_hosts, key) = (known_hosts.display(), key.file.display());
-        Ok(format!("ssh -F /dev/null -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts} -o IdentitiesOnly=yes -i {key}"))
+        key.ssh_command(&self.known_hosts())
     }
 
     /// What it has logged so far.

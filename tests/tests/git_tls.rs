@@ -98,3 +98,14 @@ async fn a_bundle_without_certificates_is_an_error_of_the_specification() {
         assert!(error.to_string().starts_with("`tlsConfig.caCert` cannot be used") && !error.to_string().contains("canary"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_port_that_does_not_speak_tls_is_told_as_such() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    let uri = server.uri("app").replace("http://", "https://");
+    let source =
+        GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), Repository::new(RepoUri::parse(&uri).unwrap()), GitClient::default());
+    let error = source.observe(&Watch::new(Reference::Branch("main".to_owned()))).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Unreachable);
+    assert!(error.to_string().contains("it does not speak TLS there: check the port, or use http://"), "{error}");
+}

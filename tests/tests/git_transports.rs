@@ -2,60 +2,40 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
-use std::{collections::BTreeMap, fs, path::Path};
+#[path = "git_transports/forge.rs"]
+mod forge;
+#[path = "git_transports/way.rs"]
+mod way;
+
+use std::fs;
 
 use git_events_runner_core::{
-    Checkout as _, CommitId, ObjectRef, Reason, Reference, Revision, Source as _, SourceError, Watch,
+    ObjectRef, Reason, Reference, Source as _, Watch,
     git::{Credentials, GitClient, GitSource, RepoUri, Repository},
 };
-use git_events_runner_tests::{Auth, GitDaemon, GitRepo, GitServer, Options, SshKey, SshServer};
+use git_events_runner_tests::{Auth, GitDaemon, GitServer, Options, SshKey, SshServer};
 
-fn source(uri: &str, credentials: Credentials) -> GitSource {
-    let repository = Repository { credentials, ..Repository::new(RepoUri::parse(uri).unwrap()) };
-    GitSource::new(ObjectRef::namespaced("GitRepo", "default", "app"), repository, GitClient::default())
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use way::{Way, assert_as_git_does, assert_refused, basic, of_ssh, ssh, token};
+
+/// The certificate of an authority, one that it has made for a server here, and the private key to that.
+fn certificates() -> [String; 3] {
+    let (authority, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&authority).unwrap().pem();
+    let of_server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = of_server.signed_by(&key, &Issuer::new(params, authority)).unwrap().pem();
+    [ca, certificate, key.serialize_pem()]
 }
 
-async fn observe(source: &GitSource, reference: Reference) -> Result<CommitId, SourceError> {
-    source.observe(&Watch::new(reference)).await.map(|seen| seen.commit)
-}
-
-fn basic(password: &str) -> Credentials {
-    Credentials::Basic { username: "deployer".into(), password: password.into() }
-}
-
-fn token(token: &str) -> Credentials {
-    Credentials::Token { token: token.into() }
-}
-
-fn ssh(key: &SshKey, passphrase: Option<&str>, known_hosts: String) -> Credentials {
-    Credentials::Ssh {
-        private_key: key.private.as_str().into(),
-        passphrase: passphrase.map(Into::into),
-        known_hosts: Some(known_hosts),
-        insecure_ignore_host_key: false,
-    }
-}
-
-/// A way to a repository.
-struct Way {
-    what: String,
-    repo: GitRepo,
-    uri: String,
-    /// How git itself is let in.
-    git: Vec<String>,
-    right: Credentials,
-    wrong: Vec<(Credentials, Reason, &'static str)>,
-    _server: Box<dyn std::any::Any + Send + Sync>,
-}
-
-/// What is wrong with credentials of another kind, over every way but that of ssh.
-fn of_ssh(key: &SshKey) -> (Credentials, Reason, &'static str) {
-    (ssh(key, None, String::new()), Reason::InvalidSpec, "")
-}
-
-fn over_http(auth: Auth, old_protocol: bool, key: &SshKey) -> Way {
+/// Over http, or over https with a certificate of its own authority.
+fn over_http(auth: Auth, over_tls: bool, old_protocol: bool, key: &SshKey) -> Way {
     use Reason::AuthenticationFailed;
-    let server = GitServer::start(&Options { auth: auth.clone(), old_protocol, ..Options::default() }).unwrap();
+    let ([ca, certificate, private_key], folder) = (certificates(), tempfile::tempdir().unwrap());
+    let tls = over_tls.then_some((certificate, private_key));
+    let server = GitServer::start(&Options { auth: auth.clone(), old_protocol, tls, ..Options::default() }).unwrap();
     let none = (Credentials::None, AuthenticationFailed, "none are configured");
     let (git, right, wrong) = match &auth {
         Auth::None => (String::new(), Credentials::None, vec![]),
@@ -71,14 +51,18 @@ fn over_http(auth: Auth, old_protocol: bool, key: &SshKey) -> Way {
             (format!("http.extraHeader=Authorization: {text}"), token(text), wrong)
         }
     };
+    let file = folder.path().join("ca.crt");
+    fs::write(&file, &ca).unwrap();
+    let settings = [format!("http.sslCAInfo={}", file.display()), git];
     Way {
-        what: format!("http, {auth:?}"),
+        what: format!("{}, {auth:?}", server.origin()),
         repo: server.repo("app").unwrap(),
         uri: server.uri("app"),
-        git: if git.is_empty() { vec![] } else { vec!["-c".to_owned(), git] },
+        git: settings.into_iter().filter(|setting| !setting.is_empty()).flat_map(|setting| ["-c".to_owned(), setting]).collect(),
+        ca_certificates: over_tls.then_some(ca),
         right,
         wrong: wrong.into_iter().chain([of_ssh(key)]).collect(),
-        _server: Box::new(server),
+        _server: Box::new((server, folder)),
     }
 }
 
@@ -90,6 +74,7 @@ fn over_tcp(old_protocol: bool, key: &SshKey) -> Way {
         repo: server.repo("app").unwrap(),
         uri: if old_protocol { server.old_uri("app").unwrap() } else { server.uri("app") },
         git: vec![],
+        ca_certificates: None,
         right: Credentials::None,
         wrong: vec![(basic("canary"), Reason::InvalidSpec, none_taken), (token("canary"), Reason::InvalidSpec, none_taken), of_ssh(key)],
         _server: Box::new(server),
@@ -117,6 +102,7 @@ fn over_ssh(old_protocol: bool, stranger: &SshKey) -> Way {
         repo: server.repo("app").unwrap(),
         uri: server.uri("app"),
         git: vec!["-c".to_owned(), format!("core.sshCommand={}", server.ssh_command(&key).unwrap())],
+        ca_certificates: None,
         right: ssh(&protected, Some("a canary\n"), known()),
         wrong,
         _server: Box::new(server),
@@ -125,93 +111,10 @@ fn over_ssh(old_protocol: bool, stranger: &SshKey) -> Way {
 
 fn ways(old_protocol: bool, stranger: &SshKey) -> Vec<Way> {
     let auths = [Auth::None, Auth::Basic("deployer".into(), "pass".into()), Auth::Token("Bearer s3cret".into())];
-    let mut ways: Vec<_> = auths.into_iter().map(|auth| over_http(auth, old_protocol, stranger)).collect();
+    let http = auths.iter().flat_map(|auth| [false, true].map(|over_tls| over_http(auth.clone(), over_tls, old_protocol, stranger)));
+    let mut ways: Vec<_> = http.collect();
     ways.extend([over_tcp(old_protocol, stranger), over_ssh(old_protocol, stranger)]);
     ways
-}
-
-/// All refs as git itself sees them, by name; an annotated tag as the commit that it stands for.
-fn ls_remote(way: &Way) -> BTreeMap<String, CommitId> {
-    let mut args: Vec<_> = way.git.iter().map(String::as_str).collect();
-    args.extend(["ls-remote", "--quiet", &way.uri]);
-    let shown = way.repo.git(&args).unwrap();
-    let refs = shown.lines().filter_map(|line| line.split_once('\t'));
-    // What an annotated tag stands for comes right after the tag itself.
-    refs.map(|(id, name)| (name.trim_end_matches("^{}").to_owned(), id.parse().unwrap())).collect()
-}
-
-/// The files of a folder, by path, without those of git.
-fn files(folder: &Path) -> BTreeMap<String, String> {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != ".git");
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap())).collect()
-}
-
-/// The files of a commit as git itself clones them.
-fn cloned(way: &Way, commit: CommitId) -> BTreeMap<String, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let target = folder.path().join("clone").to_str().unwrap().to_owned();
-    let mut args: Vec<_> = way.git.iter().map(String::as_str).collect();
-    args.extend(["clone", "--quiet", "--no-checkout", &way.uri, &target]);
-    way.repo.git(&args).unwrap();
-    way.repo.git(&["-C", &target, "checkout", "--quiet", "--detach", &commit.to_string()]).unwrap();
-    files(Path::new(&target))
-}
-
-async fn check_out(source: &GitSource, reference: Reference, commit: CommitId) -> Result<BTreeMap<String, String>, SourceError> {
-    let into = tempfile::tempdir().unwrap();
-    source.checkout(&Revision { reference, commit }, into.path()).await.map(|()| files(into.path()))
-}
-
-async fn assert_as_git_does(way: &Way) {
-    let what = &way.what;
-    let first = way.repo.push("main", &[("a", "1"), ("b", "1")]).unwrap();
-    way.repo.tag_annotated("annotated", first).unwrap();
-    way.repo.tag("light", first).unwrap();
-    way.repo.push("feature/größe", &[("a", "3")]).unwrap();
-    let second = way.repo.push("main", &[("a", "2")]).unwrap();
-    let source = source(&way.uri, way.right.clone());
-    let seen = ls_remote(way);
-    assert_eq!((seen["refs/heads/main"], seen["refs/tags/annotated"]), (second, first));
-    let references = [
-        ("refs/heads/main", Reference::Branch("main".into())),
-        ("refs/heads/feature/größe", Reference::Branch("feature/größe".into())),
-        ("refs/tags/light", Reference::Tag("light".into())),
-        ("refs/tags/annotated", Reference::Tag("annotated".into())),
-    ];
-    for (name, reference) in references {
-        let commit = observe(&source, reference.clone()).await.unwrap();
-        assert_eq!(commit, seen[name], "{what}: {name}");
-        assert_eq!(check_out(&source, reference, commit).await.unwrap(), cloned(way, commit), "{what}: {name}");
-    }
-    // One that the branch has moved on from.
-    for reference in [Reference::Branch("main".into()), Reference::Commit(first)] {
-        assert_eq!(check_out(&source, reference, first).await.unwrap(), cloned(way, first), "{what}");
-    }
-    for missing in [Reference::Branch("light".into()), Reference::Tag("main".into()), Reference::Branch("mai".into())] {
-        let error = observe(&source, missing.clone()).await.unwrap_err();
-        assert_eq!(error.reason(), Reason::ReferenceNotFound, "{what}: {missing}: {error}");
-    }
-    let missing = "1234567812345678123456781234567812345678".parse().unwrap();
-    let error = check_out(&source, Reference::Commit(missing), missing).await.unwrap_err();
-    assert_eq!(error.reason(), Reason::ReferenceNotFound, "{what}: {error}");
-}
-
-async fn assert_refused(way: &Way) {
-    let what = &way.what;
-    let commit = way.repo.commit("HEAD").unwrap();
-    for (credentials, reason, message) in &way.wrong {
-        let source = source(&way.uri, credentials.clone());
-        let main = Reference::Branch("main".into());
-        for error in [observe(&source, main.clone()).await.unwrap_err(), check_out(&source, main, commit).await.unwrap_err()] {
-            let shown = error.to_string();
-            assert!(error.reason() == *reason && shown.contains(message), "{what}, {credentials:?}: {:?}: {shown}", error.reason());
-            assert!(!format!("{error:?} {shown}").contains("canary"), "{what}: {error:?}");
-        }
-    }
-    let nowhere = source(&way.uri.replace("app.git", "nowhere.git"), way.right.clone());
-    let error = observe(&nowhere, Reference::Branch("main".into())).await.unwrap_err();
-    assert_eq!(error.reason(), Reason::RepositoryNotFound, "{what}: {error}");
-    assert!(error.to_string().contains("nowhere.git"), "{error}");
 }
 
 async fn every_way(old_protocol: bool) {
@@ -231,4 +134,26 @@ async fn every_way_with_every_credential_in_version_2() {
 #[tokio::test]
 async fn every_way_with_every_credential_in_version_0() {
     every_way(true).await;
+}
+
+#[tokio::test]
+async fn compressed_answers_are_read_and_are_smaller() {
+    let mut sent = vec![];
+    for compressed in [false, true] {
+        // In version 0 the answer has all refs, which say the same again and again.
+        let server = GitServer::start(&Options { old_protocol: true, compressed, ..Options::default() }).unwrap();
+        let repo = server.repo("app").unwrap();
+        let tip = repo.push("main", &[("a", "1")]).unwrap();
+        let refs: String = (0..1000).map(|number| format!("create refs/heads/topic/{number} {tip}\n")).collect();
+        repo.git_with_input(&["--git-dir", repo.bare().to_str().unwrap(), "update-ref", "--stdin"], &refs).unwrap();
+        let source = GitSource::new(
+            ObjectRef::cluster("ClusterGitRepo", "app"),
+            Repository::new(RepoUri::parse(&server.uri("app")).unwrap()),
+            GitClient::default(),
+        );
+        let seen = source.observe(&Watch::new(Reference::Branch("main".into()))).await.unwrap();
+        assert_eq!(seen.commit, tip);
+        sent.push(server.take_requests(1).unwrap()[0].sent);
+    }
+    assert!(sent[1] * 4 < sent[0], "{sent:?}");
 }

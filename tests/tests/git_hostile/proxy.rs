@@ -46,7 +46,12 @@ fn of_http() -> Vec<Case> {
         tunnel("half closed", |c| c.half_close(b"HTTP/1.1 200"), Unreachable, "no connection to"),
         tunnel("connects to nobody", |c| c.half_close(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), Unreachable, "no connection to"),
         tunnel("connects, then silent", |c| c.0.write_all(CONNECTED).and_then(|()| c.silence()), Timeout, "took longer than 500ms"),
-        tunnel("connects, then noise", |c| c.0.write_all(CONNECTED).and_then(|()| c.endless(b"noise")), Unreachable, "no connection to"),
+        tunnel(
+            "connects, then noise",
+            |c| c.0.write_all(CONNECTED).and_then(|()| c.endless(b"noise")),
+            Unreachable,
+            "it does not speak TLS there",
+        ),
         tunnel("connects, then closed", |c| c.0.write_all(CONNECTED), Unreachable, "no connection to"),
         plain("silent without a tunnel", Connection::silence, Timeout, "took longer than 500ms"),
         plain(

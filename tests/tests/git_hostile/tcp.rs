@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
             "took longer than 1s, while receiving its files",
         ),
         checkout("progress without end", pack(|c| c.endless(&band(2, &[b'x'; 1000]))), TooLarge, "more bytes of files"),
-        checkout("a pack of noise", pack(|c| c.endless(&band(1, &[0xff; 1000]))), ProtocolError, "cannot be read: it is damaged"),
+        checkout("a pack of noise", pack(|c| c.endless(&band(1, &[0xff; 1000]))), ProtocolError, "cannot be read: "),
         checkout("half closed within the pack", pack(|c| c.half_close(&band(1, b"x"))), ProtocolError, "its answer is cut off"),
     ]
 }

@@ -20,6 +20,10 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
     let uri = &on_its_way(repository);
     let wait = retry_after(headers, Timestamp::now());
     let (reason, retry, message) = match status.as_u16() {
+        // Large hosts refuse so whoever asks too often.
+        code @ (429 | 403) if code == 429 || matches!(wait, Retry::After(_)) => {
+            (Reason::RateLimited, wait, format!("{uri} asks for fewer requests ({status})"))
+        }
         401 | 403 if repository.credentials.are_none() => {
             let message = format!("{uri} asks for credentials ({status}) and none are configured: set `authConfig`, or correct `repoUri`");
             (Reason::AuthenticationFailed, Retry::Backoff, message)
@@ -33,7 +37,6 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
             let message = format!("there is no repository at {uri} ({status}), or it is hidden from these credentials: check `repoUri`");
             (Reason::RepositoryNotFound, Retry::Backoff, message)
         }
-        429 => (Reason::RateLimited, wait, format!("{uri} asks for fewer requests ({status})")),
         500.. => (Reason::Unreachable, wait, format!("{uri} is not able to answer now ({status}): see its own logs")),
         _ => {
             let message = format!("{uri} answers {status}, which is not how a Git server answers: check `repoUri`");
@@ -58,8 +61,11 @@ pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> So
     let uri = on_its_way(repository);
     // Its own text would show the whole URL.
     let error = error.without_url();
-    let (reason, message) = if let Some(rustls::Error::InvalidCertificate(why)) = find_tls_error(&error) {
+    let tls = find_tls_error(&error);
+    let (reason, message) = if let Some(rustls::Error::InvalidCertificate(why)) = tls {
         (Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why)))
+    } else if let Some(rustls::Error::InvalidMessage(_)) = tls {
+        (Reason::Unreachable, format!("no connection to {uri}: it does not speak TLS there: check the port, or use http://"))
     } else if error.is_connect() && error.is_timeout() {
         return no_connection_in_time(repository);
     } else if repository.proxy.is_some() && innermost(&error).contains("proxy authorization required") {
