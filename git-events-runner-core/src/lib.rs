@@ -4,6 +4,8 @@
 
 mod action;
 mod catalog;
+#[cfg(feature = "git")]
+pub mod cloner;
 #[cfg(feature = "kube")]
 mod crash_point;
 #[cfg(feature = "crd")]

@@ -40,30 +40,6 @@ use build::Blueprint;
 /// How often a Job is written again because something else was written in between.
 const ATTEMPTS: usize = 20;
 
-/// The names of the files that the cloner reads, in the folder [`FOLDER`](files::FOLDER).
-pub mod files {
-    /// Where the cloner finds them.
-    pub const FOLDER: &str = "/git-credentials";
-    /// `basic`: the user.
-    pub const USERNAME: &str = "username";
-    /// `basic`: the password.
-    pub const PASSWORD: &str = "password";
-    /// `token`: the value of the header Authorization.
-    pub const TOKEN: &str = "token";
-    /// `ssh`: the private key.
-    pub const PRIVATE_KEY: &str = "ssh-privatekey";
-    /// `ssh`: the passphrase of the private key; it may be absent.
-    pub const PASSPHRASE: &str = "passphrase";
-    /// `ssh`: the keys of the hosts; it may be absent.
-    pub const KNOWN_HOSTS: &str = "known_hosts";
-    /// Certificates of authorities, as PEM.
-    pub const CA_CERTIFICATES: &str = "ca.crt";
-    /// The user at the proxy; it may be absent.
-    pub const PROXY_USERNAME: &str = "proxy-username";
-    /// The password at the proxy; it may be absent.
-    pub const PROXY_PASSWORD: &str = "proxy-password";
-}
-
 /// The Jobs of a cluster that are ours. Clones share it.
 #[derive(Clone)]
 pub struct Jobs {

@@ -1,6 +1,6 @@
 //! Git repositories, over http, https, ssh and `git://`, and on this machine.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::future::join;
@@ -28,6 +28,7 @@ mod refs;
 mod repository;
 mod set_up;
 mod ssh;
+mod step;
 mod store;
 mod tcp;
 mod transport;
@@ -38,6 +39,7 @@ mod work_tree;
 pub use client::{GitClient, Limits};
 pub use repository::{Credentials, Proxy, Repository, Secret, Tls};
 pub use set_up::set_up;
+pub use step::Step;
 #[cfg(feature = "kube")]
 pub(crate) use uri::host_of_url;
 pub use uri::{NotARepoUri, RepoUri};
@@ -46,7 +48,9 @@ use exchange::Exchange;
 use fetch::Content;
 use flights::Departure;
 use refs::Found;
+use step::Listener;
 use store::{Failure, Store, blocking};
+use work_tree::Written;
 
 /// A Git repository.
 ///
@@ -61,18 +65,26 @@ pub struct GitSource {
     repository: Repository,
     client: GitClient,
     keep_git_folder: bool,
+    listener: Listener,
 }
 
 impl GitSource {
     /// A source of this name.
     pub fn new(id: ObjectRef, repository: Repository, client: GitClient) -> Self {
-        Self { id, repository, client, keep_git_folder: false }
+        Self { id, repository, client, keep_git_folder: false, listener: Listener::default() }
     }
 
     /// Whether checkouts keep their folder `.git`, as that of a shallow clone. That of a repository on this machine borrows its objects.
     #[must_use]
     pub fn keep_git_folder(mut self, keep: bool) -> Self {
         self.keep_git_folder = keep;
+        self
+    }
+
+    /// Who is told how far a checkout is. It is called from within, and has to return at once.
+    #[must_use]
+    pub fn tell(mut self, listener: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        self.listener = Listener(Some(Arc::new(listener)));
         self
     }
 
@@ -96,7 +108,9 @@ impl GitSource {
 
     async fn check_out_remote(&self, exchange: &mut Exchange<'_>, revision: &Revision, into: &Path) -> Result<(), SourceError> {
         let (commit, name) = (revision.commit, full_name(&revision.reference)?.unwrap_or_default());
+        self.listener.tell(Step::Fetch { uri: self.repository.uri.to_string(), commit });
         let (sender, receiver) = store::channel();
+        let sender = sender.counted(self.listener.clone());
         let received = self.store(commit, into, move |store, cancelled| store.receive(receiver, cancelled));
         let (fetched, store) = join(exchange.fetch(&commit, &name, Content::Files, sender), received).await;
         // If both have failed, the end of the fetch is why the other was cancelled.
@@ -119,11 +133,15 @@ impl GitSource {
 
     async fn write_files(&self, store: Store, commit: CommitId, into: &Path) -> Result<(), SourceError> {
         let (limits, keep, uri) = (self.client.limits().clone(), self.keep_git_folder, self.repository.uri.to_string());
+        self.listener.tell(Step::Write);
         let written = blocking(move |cancelled| {
-            store.check_out(&commit, &limits, cancelled)?;
-            if keep { store.keep(&commit, &uri) } else { store.remove() }
+            let written = store.check_out(&commit, &limits, cancelled)?;
+            if keep { store.keep(&commit, &uri) } else { store.remove() }.map(|()| written)
         });
-        written.await.map_err(|failure| failure.into_error(&self.repository, &commit, into))
+        let Written { files, bytes, lfs_pointers } =
+            written.await.map_err(|failure| failure.into_error(&self.repository, &commit, into))?;
+        self.listener.tell(Step::Written { files, bytes, lfs_pointers });
+        Ok(())
     }
 }
 

@@ -10,13 +10,12 @@ use k8s_openapi::api::{
 
 use super::{
     build::{Blueprint, literal},
-    files,
     origin::{JobClone, JobCredentials, MountedSecret},
 };
-use crate::crd::{AuthType, CloneOptions};
-
-/// The argument with the repository.
-const REPO_URI: &str = "--repo-uri";
+use crate::{
+    cloner::{arguments as flags, auth, files},
+    crd::{AuthType, CloneOptions},
+};
 
 /// The volume with the credentials.
 const CREDENTIALS: &str = "git-credentials";
@@ -54,56 +53,43 @@ pub fn container(of: &Blueprint<'_>) -> Container {
     }
 }
 
-/// The command line of `git-events-runner-cloner`. What others have named is always the second half of one argument, so that it is never
-/// taken for a flag, and never part of a command.
-///
-/// | argument | |
-/// | --- | --- |
-/// | `--repo-uri=URI` | the repository, without credentials |
-/// | `--reference-type=branch\|tag\|commit`, `--reference-name=NAME` | where the commit was seen: a short name, or the commit itself |
-/// | `--commit=ID` | what is checked out, exactly |
-/// | `--destination=DIR` | an empty folder; everybody may write what is put there |
-/// | `--depth=N` | how many commits of the history; 0: all |
-/// | `--submodules`, `--preserve-git-folder`, `--debug` | |
-/// | `--credentials=DIR` | where the [`files`] are that the rest speaks of |
-/// | `--auth=basic\|token\|ssh` | |
-/// | `--ca-file=PATH` | certificates of authorities to trust in addition to the system's |
-/// | `--no-verify-ssl`, `--insecure-ignore-host-key` | |
-/// | `--proxy=URL` | the proxy, without credentials |
+/// The command line, none of which is ever part of a command.
 fn arguments(of: &Blueprint<'_>) -> Vec<String> {
     let JobClone { uri, no_verify_ssl, insecure_ignore_host_key, auth, ca_certificates, proxy, credentials } = &of.origin.clone;
     let revision = of.origin.overridden.as_ref().map_or_else(|| of.run.revision(), |(_, revision)| revision.clone());
     let CloneOptions { depth, submodules } = of.action.clone.clone().unwrap_or_default();
     let auth = auth.map(|auth| match auth {
-        AuthType::Basic => "basic",
+        AuthType::Basic => auth::BASIC,
         // What a GitHub App makes for this Job is a token.
-        AuthType::Token | AuthType::GithubApp => "token",
-        AuthType::Ssh => "ssh",
+        AuthType::Token | AuthType::GithubApp => auth::TOKEN,
+        AuthType::Ssh => auth::SSH,
     });
     let always = [
-        (REPO_URI, uri.clone()),
-        ("--reference-type", revision.reference.kind().to_owned()),
-        ("--reference-name", revision.reference.name()),
-        ("--commit", revision.commit.to_string()),
-        ("--destination", of.workdir().to_owned()),
-        ("--depth", depth.to_string()),
+        (flags::REPO_URI, uri.clone()),
+        (flags::REFERENCE_TYPE, revision.reference.kind().to_owned()),
+        (flags::REFERENCE_NAME, revision.reference.name()),
+        (flags::COMMIT, revision.commit.to_string()),
+        (flags::DESTINATION, of.workdir().to_owned()),
+        (flags::DEPTH, depth.to_string()),
     ];
     let optional = [
-        ("--credentials", (*credentials != JobCredentials::None).then(|| files::FOLDER.to_owned())),
-        ("--auth", auth.map(str::to_owned)),
-        ("--ca-file", ca_certificates.then(|| format!("{}/{}", files::FOLDER, files::CA_CERTIFICATES))),
-        ("--proxy", proxy.clone()),
+        (flags::CREDENTIALS, (*credentials != JobCredentials::None).then(|| files::FOLDER.to_owned())),
+        (flags::AUTH, auth.map(str::to_owned)),
+        (flags::CA_FILE, ca_certificates.then(|| format!("{}/{}", files::FOLDER, files::CA_CERTIFICATES))),
+        (flags::PROXY, proxy.clone()),
     ];
     let switches = [
-        ("--submodules", submodules),
-        ("--preserve-git-folder", of.action.preserve_git_folder),
-        ("--debug", of.action.enable_cloner_debug),
-        ("--no-verify-ssl", *no_verify_ssl),
-        ("--insecure-ignore-host-key", *insecure_ignore_host_key),
+        // The volume is the Job's own. When a node starts again, there may be something in it.
+        (flags::EMPTY_DESTINATION, true),
+        (flags::SUBMODULES, submodules),
+        (flags::PRESERVE_GIT_FOLDER, of.action.preserve_git_folder),
+        (flags::DEBUG, of.action.enable_cloner_debug),
+        (flags::NO_VERIFY_SSL, *no_verify_ssl),
+        (flags::INSECURE_IGNORE_HOST_KEY, *insecure_ignore_host_key),
     ];
     let values = always.into_iter().chain(optional.into_iter().filter_map(|(flag, value)| Some((flag, value?))));
-    let values = values.map(|(flag, value)| format!("{flag}={}", literal(&value)));
-    values.chain(switches.into_iter().filter(|(_, is_on)| *is_on).map(|(flag, _)| flag.to_owned())).collect()
+    let values = values.map(|(flag, value)| format!("--{flag}={}", literal(&value)));
+    values.chain(switches.into_iter().filter(|(_, is_on)| *is_on).map(|(flag, _)| format!("--{flag}"))).collect()
 }
 
 /// What the restricted Pod Security Standard asks for.
@@ -154,7 +140,8 @@ fn mounted(secret: &MountedSecret) -> SecretProjection {
 pub fn repo_uri(job: &Job) -> Option<String> {
     let pod = job.spec.as_ref()?.template.spec.as_ref()?;
     let mut arguments = pod.init_containers.iter().flatten().flat_map(|container| container.args.iter().flatten());
-    arguments.find_map(|argument| argument.strip_prefix(REPO_URI)?.strip_prefix('=')).map(|uri| uri.replace("$$", "$"))
+    let start = format!("--{}=", flags::REPO_URI);
+    arguments.find_map(|argument| argument.strip_prefix(&start)).map(|uri| uri.replace("$$", "$"))
 }
 
 /// Whether a Job mounts a Secret of its own name, which is to be made before the Job begins.

@@ -61,7 +61,7 @@ pub struct JobClone {
     pub credentials: JobCredentials,
 }
 
-/// Where the files that the cloner reads are. Their names are those of [`files`](super::files).
+/// Where the files that the cloner reads are. Their names are those of [`files`](crate::cloner::files).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum JobCredentials {
     /// There are none.

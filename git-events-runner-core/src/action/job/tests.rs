@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Container;
 
 use super::{build::Blueprint, *};
-use crate::{CommitId, ConcurrencyPolicy, Reference, Revision, RunKey};
+use crate::{CommitId, ConcurrencyPolicy, Reference, Revision, RunKey, cloner::files};
 
 fn run() -> RunRequest {
     let trigger = TriggerId { kind: "WebhookTrigger".into(), namespace: "team".into(), name: "deploy".into(), uid: "0a1b".into() };
@@ -136,7 +136,8 @@ fn the_cloner_is_told_how_to_reach_the_repository() {
         let mut origin = origin(JobCredentials::Own);
         change(&mut origin.clone);
         let job = build(&run(), &action(json!({})), &origin);
-        arguments(&job)[6..].iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>()
+        let told = arguments(&job).into_iter().skip(6).filter(|argument| *argument != "--empty-destination");
+        told.map(str::to_owned).collect::<Vec<_>>()
     };
     let credentials = "--credentials=/git-credentials";
     assert_eq!(with(|_| {}), [credentials]);

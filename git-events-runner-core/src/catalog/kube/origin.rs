@@ -9,8 +9,9 @@ use crate::{
         repository::{Purpose, SecretKey, Specified},
         rules::Override,
     },
+    cloner::files,
     crd,
-    job::{JobClone, JobCredentials, JobOrigin, JobOrigins, MountedSecret, files},
+    job::{JobClone, JobCredentials, JobOrigin, JobOrigins, MountedSecret},
     source::git::RepoUri,
 };
 

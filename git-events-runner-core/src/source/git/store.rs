@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     Limits, Repository, error, listing,
     local::Origin,
+    step::{Listener, Step},
     work_tree::{self, Written},
 };
 use crate::{CommitId, Reason, Reference, Retry, SourceError};
@@ -108,7 +109,11 @@ fn unwritable(path: &Path, error: git2::Error) -> Failure {
 }
 
 /// The async end of a pack on its way to the disk. Dropped without [`PackSender::finish`], the pack is thrown away.
-pub(super) struct PackSender(mpsc::Sender<Piece>);
+pub(super) struct PackSender {
+    pieces: mpsc::Sender<Piece>,
+    sent: u64,
+    listener: Listener,
+}
 
 pub(super) struct PackReceiver(mpsc::Receiver<Piece>);
 
@@ -119,19 +124,26 @@ enum Piece {
 
 pub(super) fn channel() -> (PackSender, PackReceiver) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (PackSender(sender), PackReceiver(receiver))
+    (PackSender { pieces: sender, sent: 0, listener: Listener::default() }, PackReceiver(receiver))
 }
 
 impl PackSender {
+    /// Tells how much it has handed on.
+    pub(super) fn counted(self, listener: Listener) -> Self {
+        Self { listener, ..self }
+    }
+
     /// Hands on a piece. False: the other end has given up, and says why itself.
     pub(super) async fn send(&mut self, piece: &[u8]) -> bool {
-        self.0.send(Piece::Data(piece.to_vec())).await.is_ok()
+        self.sent += piece.len() as u64;
+        self.listener.tell(Step::Received { bytes: self.sent });
+        self.pieces.send(Piece::Data(piece.to_vec())).await.is_ok()
     }
 
     /// Says that the pack is whole.
     pub(super) async fn finish(self) {
         // If the other end is gone, it says why itself.
-        let _ = self.0.send(Piece::End).await;
+        let _ = self.pieces.send(Piece::End).await;
     }
 }
 
