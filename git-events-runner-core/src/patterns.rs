@@ -123,3 +123,88 @@ fn why(error: ignore::Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of these paths match; a path that ends with a slash is that of an empty folder, such as one of a submodule.
+    fn matching(patterns: &[&str], paths: &[&str]) -> Vec<String> {
+        let patterns: Vec<_> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let patterns = Patterns::new(&patterns).unwrap();
+        let matches = |path: &&str| {
+            let parents = path.trim_end_matches('/').match_indices('/');
+            let verdict = parents.fold(Verdict::default(), |verdict, (end, _)| patterns.judge(&path.as_bytes()[..end], true, verdict));
+            patterns.judge(path.trim_end_matches('/').as_bytes(), path.ends_with('/'), verdict).is_included
+        };
+        paths.iter().copied().filter(matches).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn patterns_are_those_of_gitignore() {
+        let paths = ["a.md", "docs/a.md", "docs/b/c.md", "docs/b/d", "charts/app/values.yaml", "src/docs/x", "vendor/", "#x", "!y", "a b"];
+        for (patterns, expected) in [
+            (["*.md"].as_slice(), ["a.md", "docs/a.md", "docs/b/c.md"].as_slice()),
+            (&["/*.md"], &["a.md"]),
+            (&["docs"], &["docs/a.md", "docs/b/c.md", "docs/b/d", "src/docs/x"]),
+            (&["/docs/"], &["docs/a.md", "docs/b/c.md", "docs/b/d"]),
+            (&["docs/*"], &["docs/a.md", "docs/b/c.md", "docs/b/d"]),
+            (&["docs/*.md"], &["docs/a.md"]),
+            (&["docs/**/*.md"], &["docs/a.md", "docs/b/c.md"]),
+            (&["**/b/**"], &["docs/b/c.md", "docs/b/d"]),
+            (&["charts/**/values.yaml", "d"], &["docs/b/d", "charts/app/values.yaml"]),
+            (&["vendor/"], &["vendor/"]),
+            (&["[a-b].md"], &["a.md", "docs/a.md"]),
+            (&["?.md"], &["a.md", "docs/a.md", "docs/b/c.md"]),
+            (&[r"\#x", r"\!y", "a b  "], &["#x", "!y", "a b"]),
+            (&["/{a.md,docs/b}"], &["a.md", "docs/b/c.md", "docs/b/d"]),
+            (&["A.MD"], &[]),
+        ] {
+            assert_eq!(matching(patterns, &paths), expected, "{patterns:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_one_wins_be_it_for_the_file_or_for_a_folder() {
+        let paths = ["a.md", "docs/a.md", "docs/b/c.md", "docs/b/d"];
+        for (patterns, expected) in [
+            (["*.md", "!docs/"].as_slice(), ["a.md"].as_slice()),
+            (&["!docs/", "*.md"], &["a.md", "docs/a.md", "docs/b/c.md"]),
+            (&["docs/", "!b/", "c.md"], &["docs/a.md", "docs/b/c.md"]),
+            (&["*", "!*.md"], &["docs/b/d"]),
+            (&["*", "!docs/b/**", "docs/b/d"], &["a.md", "docs/a.md", "docs/b/d"]),
+            (&["!a.md", "a.md", "!a.md"], &[]),
+        ] {
+            assert_eq!(matching(patterns, &paths), expected, "{patterns:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_utf_8_or_not_names_at_all_are_judged_too() {
+        let patterns = Patterns::new(&["*.md".to_owned(), "a?".to_owned()]).unwrap();
+        for (path, expected) in [
+            (b"\xff.md".as_slice(), true),
+            (b"a\xff", true),
+            (b"\xff", false),
+            (b"./x.md", true),
+            (b"../x.md", true),
+            (b".", false),
+            (b"..", false),
+            (b"", false),
+            (b"/", false),
+            (b"//x.md", true),
+        ] {
+            assert_eq!(patterns.judge(path, false, Verdict::default()).is_included, expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn every_list_that_passes_the_check_can_be_used() {
+        let longest = |pattern: &str| vec![pattern.repeat(1024 / pattern.len()); 32];
+        for pattern in ["?", "*", "[a-z]", "[!a-zü]", "{a,b}", "{a,{b,*}}", "**/", "a*", "ü", r"\*", "*?", "[[:alpha:]]", "{,a}"] {
+            let list = longest(pattern);
+            check(&list).unwrap();
+            Patterns::new(&list).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        }
+    }
+}

@@ -74,3 +74,42 @@ pub(super) fn number(bytes: &[u8]) -> Result<Option<(u64, &[u8])>, &'static str>
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_copied_and_inserted() {
+        let base = b"0123456789".as_slice();
+        assert_eq!(apply(base, &[10, 7, 0x91, 2, 3, 2, b'a', b'b', 0x90, 2]).unwrap(), b"234ab01");
+        assert_eq!(
+            apply(&[b'x'; 0x1_0001], &[0x81, 0x80, 4, 0x80, 0x80, 4, 0x80]).unwrap(),
+            [b'x'; 0x1_0000],
+            "no length is the longest one"
+        );
+        assert_eq!(apply(base, &[10, 0]).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let base = b"0123456789".as_slice();
+        let changes: [&[u8]; 11] = [
+            &[],
+            &[10],
+            &[0x8a],
+            &[9, 1, 1, b'a'],
+            &[10, 2, 1, b'a'],
+            &[10, 1, 2, b'a', b'b'],
+            &[10, 1, 0],
+            &[10, 2, 2, b'a'],
+            &[10, 1, 0x91, 10, 1],
+            &[10, 1, 0x9f, 0xff, 0xff, 0xff, 0xff, 1],
+            &[10, 1, 0x91, 1],
+        ];
+        for change in changes {
+            apply(base, change).expect_err(&format!("{change:?}"));
+        }
+        apply(base, &[[10].as_slice(), &[0xff; 9], &[1]].concat()).unwrap_err();
+    }
+}

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     CommitId, FilesDigest, Reason, Reference, Retry, SourceError,
-    patterns::{self, Patterns},
+    patterns::{self, InvalidPatterns, Patterns},
 };
 
 /// Part of every digest: another way to make them makes other ones, which are not compared with these.
@@ -120,17 +120,16 @@ pub(super) async fn find(
     written: &[String],
     deadline: Instant,
 ) -> Result<FilesDigest, SourceError> {
-    let invalid = |error: patterns::InvalidPatterns| {
-        SourceError::new(Reason::InvalidSpec, Retry::Never, format!("`watchOn.files` cannot be used: {error}"))
-    };
     let (of_commit, of_patterns) = (repository.digest(&commit.to_string()), patterns::digest(written));
     let key = Sha256::new_with_prefix(of_commit).chain_update(of_patterns).finalize().into();
     if let Some(known) = lock(&client.files().digests).get(&key) {
         return Ok(known.clone());
     }
-    let patterns = Patterns::new(written).map_err(invalid)?;
-    let max_count = client.limits().file_count;
     let found = async {
+        let written = written.to_owned();
+        // Reading many patterns takes longer than comparing files with few.
+        let patterns = blocking(move |_| Patterns::new(&written)).await.map_err(unusable)?;
+        let max_count = client.limits().file_count;
         let found = match repository.uri.local_path() {
             Some(path) => {
                 let path = path.to_owned();
@@ -154,6 +153,10 @@ pub(super) async fn find(
     }
     digests.insert(key, digest.clone());
     Ok(digest)
+}
+
+fn unusable(error: InvalidPatterns) -> SourceError {
+    SourceError::new(Reason::InvalidSpec, Retry::Never, format!("`watchOn.files` cannot be used: {error}"))
 }
 
 type Found = Result<Option<[u8; 32]>, Failure>;

@@ -336,3 +336,6 @@ fn changed(base: &Object, change: &[u8], budget: &mut impl Budget) -> Result<Obj
     let data = delta::apply(&base.data, change).map_err(PackError::Malformed)?;
     Ok(Object { kind: base.kind, data: data.into_boxed_slice() })
 }
+
+#[cfg(test)]
+mod tests;

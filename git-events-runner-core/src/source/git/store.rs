@@ -41,6 +41,13 @@ impl Cancelled {
     }
 }
 
+#[cfg(test)]
+impl Cancelled {
+    pub(super) fn yes() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
 /// Runs blocking work, which is told when nobody waits for it any more.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce(&Cancelled) -> T + Send + 'static) -> T {
     struct CancelOnDrop(Cancelled);
