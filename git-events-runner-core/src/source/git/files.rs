@@ -92,7 +92,7 @@ impl Drop for Charge {
 
 impl Lookup for Trees {
     fn object(&self, id: &CommitId) -> Result<(ObjectType, Cow<'_, [u8]>), Failure> {
-        let object = self.objects.get(id).ok_or_else(|| trees::missing(id))?;
+        let object = self.objects.get(id).ok_or(Failure::NotFound)?;
         Ok((object.kind, Cow::Borrowed(&object.data)))
     }
 }

@@ -84,7 +84,10 @@ impl Walk<'_> {
     /// Goes through a folder. Paths are limited, and so is how deep this calls itself.
     fn folder(&mut self, tree: &CommitId, verdict: Verdict) -> Result<(), Failure> {
         let found = self.objects.object(tree);
-        let (kind, data) = found.map_err(|failure| if failure == Failure::NotFound { missing(tree) } else { failure })?;
+        let (kind, data) = found.map_err(|failure| match failure {
+            Failure::NotFound => Failure::Broken(format!("the folder {tree} is missing")),
+            other => other,
+        })?;
         if kind != ObjectType::Tree {
             return Err(Failure::Broken(format!("{tree}, which should be a folder, is a {kind}")));
         }
@@ -116,11 +119,6 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// What is broken about a repository that lacks this object.
-pub(super) fn missing(id: &CommitId) -> Failure {
-    Failure::Broken(format!("{id} is missing"))
 }
 
 /// A line of a tree.
