@@ -1,4 +1,4 @@
-.PHONY: quickstart test lint bench
+.PHONY: quickstart test lint bench crds
 
 # Watches this repository, and says hello at each new commit. Ctrl-C ends it.
 quickstart:
@@ -20,3 +20,7 @@ lint:
 bench:
 	cargo bench -p git-events-runner-tests --bench checks
 	cargo bench -p git-events-runner-operator --bench webhooks
+
+# The definitions of all kinds, in the chart.
+crds:
+	cargo run -q -p git-events-runner-operator -- crds > charts/git-events-runner/files/crds.yaml

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use git_events_runner_core::{RequestId, RunPhase, job};
-use git_events_runner_tests::Auth;
+use git_events_runner_tests::{Auth, Operator};
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt as _,
@@ -21,7 +21,7 @@ mod fixture;
 #[expect(dead_code, reason = "the tests need more of it")]
 mod manifests;
 
-use fixture::Fixture;
+use fixture::{Fixture, History, wait_for};
 use manifests::{action, git_repo, webhook_trigger, with};
 
 fn main() {
@@ -33,8 +33,9 @@ async fn print() {
     let f = Fixture::new(Auth::None).await;
     let created = by_hand(&f, requests).await;
     let Latencies { answered, registered, begun } = by_webhook(&f, requests).await;
+    let handed_over = by_the_next_leader(&f, requests.div_ceil(10)).await;
 
-    println!("{requests} of each, one after the other, to an operator that has nothing else to do:\n");
+    println!("{requests} of each, and a tenth of it of the last, one after the other, to an operator that has nothing else to do:\n");
     println!("| from | to | median | 99 of 100 | of a Job by hand |");
     println!("| --- | --- | --- | --- | --- |");
     let median = of_100(&created, 50);
@@ -43,6 +44,7 @@ async fn print() {
         ("a webhook request is sent", "it is answered with 202", &answered),
         ("a webhook request is sent", "its Job is seen in a watch: it is registered", &registered),
         ("a webhook request is sent", "its Job is seen to begin", &begun),
+        ("the leader is asked to end, and a request is sent", "its Job is seen to begin, by the next leader", &handed_over),
     ] {
         let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
         let ratio = of_100(times, 50).as_secs_f64() / median.as_secs_f64();
@@ -93,34 +95,62 @@ async fn by_webhook(f: &Fixture, number: usize) -> Latencies {
     f.put(with(webhook_trigger("hook", "app", "act"), "sources.watchOn", json!({ "onChangeOnly": false }))).await;
     let operator = f.operator(&[]);
     f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
-    let path = format!("/{}/hook/app", f.namespace);
     let mut history = f.history().await;
     let mut latencies = Latencies { answered: vec![], registered: vec![], begun: vec![] };
     for _ in 0..number {
         let begin = Instant::now();
-        let answer = operator.webhook(&path, ("x-trigger-auth", "none")).unwrap();
+        let id = request(f, &operator);
         latencies.answered.push(begin.elapsed());
-        assert_eq!(answer.status, 202, "{answer:?}");
-        let id = RequestId::try_from(answer.body["task_id"].as_str().unwrap().to_owned()).unwrap();
-        loop {
-            let (is_new, job) = match history.next().await {
-                WatchEvent::Added(job) => (true, job),
-                WatchEvent::Modified(job) => (false, job),
-                WatchEvent::Deleted(_) => continue,
-                other => panic!("the watch has ended: {other:?}"),
-            };
-            if !job::run_status(&job).is_ok_and(|run| run.request.requests.contains(&id)) {
-                continue;
-            }
-            if is_new {
+        while next_of(&mut history, &id).await == RunPhase::Waiting {
+            if latencies.registered.len() == latencies.begun.len() {
                 latencies.registered.push(begin.elapsed());
             }
-            if job::phase(&job) != RunPhase::Waiting {
-                latencies.begun.push(begin.elapsed());
-                break;
-            }
         }
+        latencies.begun.push(begin.elapsed());
     }
     operator.terminate().unwrap();
     latencies
+}
+
+/// How long it takes from when the leader is asked to end until another replica lets the Job of a request begin that came then.
+async fn by_the_next_leader(f: &Fixture, number: usize) -> Vec<Duration> {
+    let mut leader = f.operator(&[]);
+    let mut history = f.history().await;
+    let mut times = vec![];
+    for _ in 0..number {
+        leads(&leader).await;
+        let next = f.operator(&[]);
+        let begin = Instant::now();
+        let ending = tokio::task::spawn_blocking(|| leader.terminate().unwrap());
+        let id = request(f, &next);
+        while next_of(&mut history, &id).await == RunPhase::Waiting {}
+        times.push(begin.elapsed());
+        ending.await.unwrap();
+        leader = next;
+    }
+    leader.terminate().unwrap();
+    times
+}
+
+async fn leads(operator: &Operator) {
+    let leads = || operator.metrics().ok().filter(|metrics| metrics.contains("git_events_runner_leader 1\n")).map(drop);
+    wait_for("a replica that leads", async || leads()).await;
+}
+
+/// Sends a request, and answers its id.
+fn request(f: &Fixture, to: &Operator) -> RequestId {
+    let answer = to.webhook(&format!("/{}/hook/app", &*f.namespace), ("x-unused", "")).unwrap();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.body["task_id"].as_str().unwrap().parse().unwrap()
+}
+
+/// How far the Job of a request is at the next change of it.
+async fn next_of(history: &mut History, id: &RequestId) -> RunPhase {
+    loop {
+        if let WatchEvent::Added(job) | WatchEvent::Modified(job) = history.next().await
+            && job::run_status(&job).is_ok_and(|run| run.request.requests.contains(id))
+        {
+            return job::phase(&job);
+        }
+    }
 }

@@ -204,3 +204,10 @@ fn every_flag_of_run_is_a_variable_too_and_what_cannot_be_is_told() {
         assert!(output.status.code() == Some(1) && text(&output.stderr).contains(&message), "{}", text(&output.stderr));
     }
 }
+
+#[test]
+fn the_chart_has_the_definitions_that_are_printed() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/git-events-runner/files/crds.yaml");
+    let in_chart = fs::read_to_string(file).unwrap();
+    assert!(in_chart == text(&git_events_runner(&["crds"]).stdout), "run `make crds`, and commit {file}");
+}

@@ -29,7 +29,7 @@ async fn fixture() -> Fixture {
     f.put(git_repo("app", &f.server.uri("app"))).await;
     f.put(action("succeeds")).await;
     f.put(action_that("fails", ("test/outcome", "Failed"))).await;
-    f.put(with(schedule_trigger("nightly", "app", "succeeds"), "schedule", json!({ "cron": "0 0 1 1 *" }))).await;
+    f.put(with(schedule_trigger("nightly", "app", "succeeds"), "schedule.interval", "1h")).await;
     f.put(webhook_trigger("hook", "app", "fails")).await;
     f
 }

@@ -6,8 +6,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{Cluster, credentials};
 
-/// The rules that the chart grants the operator everywhere, and in its own namespace.
-const CLUSTER_RULES: &str = include_str!("../../../charts/git-events-runner/files/cluster-role.yaml");
+/// The rules that the chart grants the operator everywhere, where Jobs run, where Secrets are, and in its own namespace.
+const CLUSTER_RULES: [(&str, &str); 3] = [
+    ("cluster", include_str!("../../../charts/git-events-runner/files/cluster-role.yaml")),
+    ("jobs", include_str!("../../../charts/git-events-runner/files/jobs-role.yaml")),
+    ("secrets", include_str!("../../../charts/git-events-runner/files/secrets-role.yaml")),
+];
 const RULES: &str = include_str!("../../../charts/git-events-runner/files/role.yaml");
 
 const NAME: &str = "git-events-runner";
@@ -31,12 +35,14 @@ impl Cluster {
     /// the path of its kubeconfig.
     pub async fn operator_account(&self, namespace: &str) -> anyhow::Result<PathBuf> {
         let kubeconfig = self.service_account(namespace, NAME).await?;
-        let everywhere = format!("{NAME}-{namespace}");
-        self.grant(namespace, None, "Cluster", &everywhere, CLUSTER_RULES).await?;
+        for (role, rules) in CLUSTER_RULES {
+            self.grant(namespace, None, "Cluster", &format!("{NAME}-{namespace}-{role}"), rules).await?;
+        }
         self.grant(namespace, Some(namespace), "", NAME, RULES).await?;
         let job = json!({ "verb": "create", "group": "batch", "resource": "jobs" });
+        let secret = json!({ "verb": "get", "resource": "secrets" });
         let config_map = json!({ "verb": "watch", "resource": "configmaps", "namespace": namespace, "name": "git-events-runner-config" });
-        self.wait_until_granted(namespace, &[job, config_map]).await?;
+        self.wait_until_granted(namespace, &[job, secret, config_map]).await?;
         Ok(kubeconfig)
     }
 
