@@ -39,7 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- /* Binds a role of the operator's to its ServiceAccount. Takes the context, "Cluster" or "", the role's kind and name, and a namespace. */ -}}
 {{- define "git-events-runner.binding" -}}
 apiVersion: rbac.authorization.k8s.io/v1
-kind: {{ .namespace | ternary "RoleBinding" "ClusterRoleBinding" }}
+kind: {{ empty .namespace | ternary "ClusterRoleBinding" "RoleBinding" }}
 metadata:
   name: {{ .name }}
   {{- with .namespace }}

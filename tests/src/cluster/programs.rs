@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
+
 /// Programs of a Kubernetes, run by `tests/cluster/up`. They end when this is dropped, and also when the process ends without that.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -25,12 +27,11 @@ pub(super) struct Programs {
 impl Programs {
     /// Makes sure that these programs are there, and readies a folder to run them in. The first time on a machine takes minutes.
     pub(super) fn prepare(programs: &[&str]) -> anyhow::Result<Self> {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
-        let built = build(&scripts, programs)?;
+        let built = Self::build(programs)?;
         // Not for others of the machine: the administrator's token is in it.
         let folder = tempfile::Builder::new().prefix("cluster-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?.keep();
         let [port, etcd, peer] = free_ports()?;
-        let up = Command::new(scripts.join("up"))
+        let up = Command::new(Path::new(SCRIPTS).join("up"))
             .args([&built, &folder])
             .args([port, etcd, peer].map(|port| port.to_string()))
             .stdin(Stdio::piped())
@@ -38,6 +39,17 @@ impl Programs {
             .spawn()
             .context("cannot run tests/cluster/up: it needs bash")?;
         Ok(Self { up: Mutex::new(up), built, folder, port })
+    }
+
+    /// Makes sure that programs are there, and answers where.
+    pub(super) fn build(programs: &[&str]) -> anyhow::Result<PathBuf> {
+        let built = Command::new(Path::new(SCRIPTS).join("build")).args(programs).stderr(Stdio::inherit()).output();
+        let built = built.context("cannot run tests/cluster/build: it needs bash, flock (util-linux) and Go 1.26 or later")?;
+        ensure!(
+            built.status.success(),
+            "tests/cluster/build has failed: see above; it needs bash, flock (util-linux) and Go 1.26 or later"
+        );
+        Ok(PathBuf::from(String::from_utf8(built.stdout)?.trim_end()))
     }
 
     /// Starts a program; it is not ready yet.
@@ -91,14 +103,6 @@ impl Drop for Programs {
         let _ = up.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// Makes sure that the programs are there, and answers where.
-fn build(scripts: &Path, programs: &[&str]) -> anyhow::Result<PathBuf> {
-    let built = Command::new(scripts.join("build")).args(programs).stderr(Stdio::inherit()).output();
-    let built = built.context("cannot run tests/cluster/build: it needs bash, flock (util-linux) and Go 1.26 or later")?;
-    ensure!(built.status.success(), "tests/cluster/build has failed: see above; it needs bash, flock (util-linux) and Go 1.26 or later");
-    Ok(PathBuf::from(String::from_utf8(built.stdout)?.trim_end()))
 }
 
 /// Ports that are free now.

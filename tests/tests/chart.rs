@@ -1,0 +1,178 @@
+//! The Helm chart, by the real helm: what it renders, a real API server takes, and what people do to releases does what they expect.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test cannot set up fails it")]
+
+use std::{fs, process::Output};
+
+use git_events_runner_core::crd::RuntimeConfig;
+use git_events_runner_tests::cluster::ApiServer;
+use serde_json::{Value, json};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/git-events-runner");
+const VALUES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/chart");
+
+/// A file of values, by its name.
+fn values(name: &str) -> String {
+    format!("--values={VALUES}/{name}.yaml")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs helm, which is to succeed, and answers what it has printed.
+fn helm(server: &ApiServer, args: &[&str]) -> String {
+    let output = server.helm().unwrap().args(args).output().unwrap();
+    assert!(output.status.success(), "helm {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+/// The objects that the chart renders to with these arguments.
+fn render(server: &ApiServer, args: &[&str]) -> Vec<Value> {
+    let rendered = helm(server, &[&["template", "runner", CHART, "--namespace", "default"], args].concat());
+    serde_saphyr::from_multiple(&rendered).unwrap()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects.iter().find(is_it).unwrap_or_else(|| panic!("there is no {kind} {name}"))
+}
+
+fn kubectl(server: &ApiServer, args: &[&str]) -> Output {
+    server.kubectl().args(args).output().unwrap()
+}
+
+/// The names of all that there is of these kinds and belongs to the release.
+fn left(server: &ApiServer, kinds: &str) -> Vec<String> {
+    let args = ["get", kinds, "--all-namespaces", "--selector=app.kubernetes.io/instance=runner", "--output=name"];
+    let output = kubectl(server, &args);
+    assert!(output.status.success(), "{output:?}");
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// All kinds that the chart may make, but for its definitions of kinds.
+const KINDS: &str = "deployments,services,configmaps,serviceaccounts,poddisruptionbudgets,networkpolicies,ingresses,\
+    roles,rolebindings,clusterroles,clusterrolebindings";
+
+#[tokio::test]
+async fn what_the_chart_renders_to_is_sound() {
+    let server = ApiServer::start().await.unwrap();
+    for namespace in ["team-a", "team-b", "project"] {
+        server.create("/api/v1/namespaces", json!({ "metadata": { "name": namespace } }).to_string()).await.unwrap();
+    }
+    // Prometheus' own definition is as lax as this one where it matters here.
+    let monitors = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "servicemonitors.monitoring.coreos.com" },
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced",
+            "names": { "plural": "servicemonitors", "singular": "servicemonitor", "kind": "ServiceMonitor", "listKind": "ServiceMonitorList" },
+            "versions": [{ "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }],
+        },
+    });
+    server.establish(&monitors).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["defaults", "everything", "least", "published"] {
+        let args = if name == "defaults" { vec![] } else { vec![values(name)] };
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let linted = helm(&server, &[&["lint", "--strict", CHART], &args[..]].concat());
+        assert!(!linted.contains("WARNING"), "{name}: {linted}");
+        let rendered = helm(&server, &[&["template", "runner", CHART, "--namespace", "default"], &args[..]].concat());
+        let file = folder.path().join(name);
+        fs::write(&file, &rendered).unwrap();
+        let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename"];
+        let taken = kubectl(&server, &[&apply[..], &[file.to_str().unwrap()]].concat());
+        assert!(taken.status.success() && taken.stderr.is_empty(), "{name}: {}", text(&taken.stderr));
+        for object in serde_saphyr::from_multiple::<Value>(&rendered).unwrap() {
+            if object["kind"] == "ConfigMap" {
+                let config: RuntimeConfig = serde_saphyr::from_str(object["data"]["runtimeConfig"].as_str().unwrap()).unwrap();
+                config.check().unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn options_become_flags_and_namespaces_bindings() {
+    let server = ApiServer::start().await.unwrap();
+    let objects = render(&server, &[&values("everything")]);
+    let pod = &find(&objects, "Deployment", "runner-git-events-runner")["spec"]["template"]["spec"];
+    let args: Vec<_> = pod["containers"][0]["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+    for expected in [
+        "run",
+        "--log-level=debug",
+        "--json-logs",
+        "--leader-lease-duration=30",
+        "--leader-lease-grace=5",
+        "--secrets-cache-time=60",
+        "--schedule-parallelism=64",
+        "--webhooks-parallelism=64",
+        "--allowed-hosts=github.com,*.example.com",
+        "--metrics-prefix=runner",
+        "--watch-namespaces=default,team-a,team-b",
+    ] {
+        assert!(args.contains(&expected), "no {expected} in {args:?}");
+    }
+    let bound = |objects: &[Value], role: &str| -> Vec<String> {
+        let bindings = objects.iter().filter(|object| object["roleRef"]["name"] == role);
+        let mut places: Vec<_> =
+            bindings.map(|binding| binding["metadata"]["namespace"].as_str().unwrap_or("everywhere").to_owned()).collect();
+        places.sort();
+        places
+    };
+    let name = "runner-git-events-runner";
+    assert_eq!(bound(&objects, &format!("{name}-jobs")), ["default", "team-a", "team-b"]);
+    assert_eq!(bound(&objects, &format!("{name}-secrets")), ["everywhere"]);
+    let defaults = render(&server, &[]);
+    assert_eq!(bound(&defaults, &format!("{name}-jobs")), ["everywhere"]);
+    assert_eq!(bound(&defaults, &format!("{name}-secrets")), ["default"]);
+    let account = find(&objects, "ServiceAccount", "runner-git-events-runner-action-job");
+    assert_eq!(account["metadata"]["annotations"]["example.com/who"], "jobs");
+}
+
+#[tokio::test]
+async fn misspelt_values_are_refused_by_their_name() {
+    let server = ApiServer::start().await.unwrap();
+    for (set, named) in [
+        ("replicas=3", "replicas"),
+        ("controllerOptions.loglevel=debug", "loglevel"),
+        ("controllerOptions.leaderLease.duration=0", "/controllerOptions/leaderLease/duration"),
+        ("rbac.controller.secretsNamespaces=all", "/rbac/controller/secretsNamespaces"),
+    ] {
+        let refused = server.helm().unwrap().args(["template", CHART, "--set", set]).output().unwrap();
+        let why = text(&refused.stderr);
+        assert!(!refused.status.success() && why.contains(named), "{set}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn a_release_is_upgraded_rolled_back_uninstalled_and_installed_again_and_objects_survive() {
+    let server = ApiServer::start().await.unwrap();
+    let release = ["runner", CHART, "--namespace=default"];
+    let notes = helm(&server, &[&["install"], &release[..]].concat());
+    for told in ["rollout status deployment/runner-git-events-runner", "It may read Secrets of these namespaces: default", "svc:8080/"] {
+        assert!(notes.contains(told), "no `{told}` in {notes}");
+    }
+    let repo = json!({ "apiVersion": "git-events-runner.rs/v1alpha1", "kind": "GitRepo", "metadata": { "name": "app" },
+        "spec": { "repoUri": "https://git.example.com/app" } });
+    server.create("/apis/git-events-runner.rs/v1alpha1/namespaces/default/gitrepos", repo.to_string()).await.unwrap();
+    let installed = left(&server, KINDS);
+    assert!(installed.len() >= 12, "{installed:?}");
+
+    let replicas = |expected: &str| {
+        let path = "--output=jsonpath={.spec.replicas}";
+        let output = kubectl(&server, &["get", "deployment", "runner-git-events-runner", path]);
+        assert_eq!(text(&output.stdout), expected);
+    };
+    helm(&server, &[&["upgrade"], &release[..], &["--set=replicaCount=5"]].concat());
+    replicas("5");
+    helm(&server, &["rollback", "runner", "1"]);
+    replicas("2");
+    helm(&server, &["uninstall", "runner"]);
+    assert_eq!(left(&server, KINDS), [""; 0], "nothing is left but what is kept on purpose");
+    assert_eq!(left(&server, "customresourcedefinitions").len(), 6);
+    helm(&server, &[&["install"], &release[..]].concat());
+    assert_eq!(left(&server, KINDS), installed);
+    let survived = kubectl(&server, &["get", "gitrepo", "app", "--output=name"]);
+    assert_eq!(text(&survived.stdout), "gitrepo.git-events-runner.rs/app\n");
+}
