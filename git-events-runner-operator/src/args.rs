@@ -75,6 +75,9 @@ pub struct Run {
     /// For how many seconds a Secret that was read is used before it is read again
     #[arg(long, default_value = "60", env, value_parser = seconds(0..=86_400))]
     pub secrets_cache_time: Duration,
+    /// Of no use: nothing is cloned to be checked. It is there for commands that set it
+    #[arg(long, env, hide = true)]
+    pub source_clone_folder: Option<PathBuf>,
     /// Name of the ConfigMap with the runtime config, in the operator's own namespace
     #[arg(long, default_value = RUNTIME_CONFIG_NAME, env, value_parser = object_name)]
     pub config_map_name: String,

@@ -58,6 +58,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         webhooks_parallelism,
         schedule_parallelism,
         secrets_cache_time,
+        source_clone_folder,
         config_map_name,
         leader_lease_name,
         leader_lease_duration: duration,
@@ -68,6 +69,9 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         log: _,
     } = args;
     let allowed_hosts = AllowedHosts::new(allowed_hosts.iter().map(String::as_str)).context("--allowed-hosts")?;
+    if source_clone_folder.is_some() {
+        tracing::info!("--source-clone-folder is of no use: nothing is cloned to be checked, so that no folder is needed");
+    }
     let mut stop = stop::signal()?;
     let (metrics, pulse, ready) = (Metrics::new(&metrics_prefix), Pulse::new(), watch::Sender::new(false));
     let utility = http::bind(&http::everywhere(utility_port), "the utility port", "--utility-port").await?;

@@ -95,6 +95,30 @@ fn once_runs_what_is_due_and_succeeds_with_it() -> Result<()> {
 }
 
 #[test]
+fn with_patterns_only_a_commit_that_changes_a_matching_file_runs_the_action() -> Result<()> {
+    let folder = Folder::new("echo $TRIGGER_SOURCE_COMMIT >>$HOME/runs")?;
+    let with = |files: &str| {
+        let watch = format!("names: [app], watchOn: {{files: {files}}}");
+        folder.write("all.yaml", &manifests("echo $TRIGGER_SOURCE_COMMIT >>$HOME/runs").replace("names: [app]", &watch))
+    };
+    let once = || anyhow::Ok(folder.start(&["--once"])?.finish()?.0.success());
+    with("[docs/, \"!*.png\"]")?;
+    let first = folder.repo.push("main", &[("docs/a.md", "1"), ("b.md", "1")])?;
+    assert!(once()?);
+    folder.repo.push("main", &[("docs/a.png", "1"), ("b.md", "2")])?;
+    assert!(once()?);
+    assert_eq!(folder.lines("runs"), [first.to_string()]);
+    // Other patterns compare the files of both commits.
+    with("[docs/a.md]")?;
+    assert!(once()?);
+    assert_eq!(folder.lines("runs"), [first.to_string()]);
+    let second = folder.repo.push("main", &[("docs/a.md", "2")])?;
+    assert!(once()?);
+    assert_eq!(folder.lines("runs"), [first, second].map(|commit| commit.to_string()));
+    Ok(())
+}
+
+#[test]
 fn the_users_own_configuration_of_git_is_not_read() -> Result<()> {
     let folder = Folder::new("echo ran >>$HOME/runs")?;
     fs::write(folder.path(".gitconfig"), "[this cannot be read")?;

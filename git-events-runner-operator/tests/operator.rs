@@ -14,6 +14,7 @@ mod operator {
     mod manifests;
     mod namespaces;
     mod overrides;
+    mod patterns;
     mod policies;
     mod runs;
     mod slots;

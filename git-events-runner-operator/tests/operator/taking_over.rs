@@ -81,3 +81,26 @@ async fn what_the_published_operator_leaves_is_taken_over_without_a_run() {
     }
     assert_eq!(request(&jobs[1]).requests.first().unwrap().to_string(), of_request);
 }
+
+#[tokio::test]
+async fn a_digest_of_files_by_the_published_operator_is_taken_over_without_a_run() {
+    let f = Fixture::new(Auth::None).await;
+    let repo = f.repo("app");
+    let tip = push(&repo, "file", "1");
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    left(&f, with(schedule_trigger("some", "app", "act"), "sources.watchOn", json!({ "files": ["file"] })), seen(&tip)).await;
+    // While no operator is there.
+    push(&repo, "other", "1");
+    f.server.take_requests(0).unwrap();
+    let _operator = f.operator(&["--source-clone-folder", "/nowhere"]);
+    f.wait_for_ready("ScheduleTrigger", "some", "True", "Watching").await;
+    // Both commits are fetched, and after that there is one request a second.
+    f.server.take_requests(10).unwrap();
+    assert!(f.jobs().await.is_empty());
+    push(&repo, "other", "2");
+    let newest = push(&repo, "file", "2");
+    assert_eq!(ran(&f, 1).await, ["some"]);
+    let job = &f.jobs().await[0];
+    assert_eq!((request(job).commit.to_string(), request(job).previous.unwrap().to_string()), (newest, tip));
+}

@@ -54,7 +54,7 @@ pub struct Limits {
     pub files: u64,
     /// Number of a commit's files and folders. A million: each takes some 200 bytes of memory, and the largest public trees have half of that.
     pub file_count: u64,
-    /// Bytes of the folders of a commit whose files are compared. 64 MiB: the largest public trees have half of that.
+    /// Bytes of the folders of a commit whose files are compared. 64 MiB: some 40 for each file of a million.
     pub trees: u64,
     /// Bytes of the folders of all commits that are compared at a time. A quarter of it is used to keep them for the next comparison.
     pub all_trees: u64,
