@@ -1,6 +1,6 @@
 //! How long it takes from a webhook request to its Job on a real API server, as a Markdown table. `make bench` runs it; docs/performance.md
 //! explains it. `REQUESTS` says how many there are of each.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what a benchmark cannot set up ends it")]
+#![expect(clippy::unwrap_used, reason = "what a benchmark cannot set up ends it")]
 #![expect(clippy::future_not_send, reason = "it has one thread that waits")]
 
 use std::time::{Duration, Instant};
