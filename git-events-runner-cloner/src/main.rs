@@ -65,6 +65,7 @@ async fn check_out(args: args::Cli) -> Result<(), Failure> {
     report.begin(&revision);
     let told = Arc::clone(&report);
     let source = GitSource::new(ObjectRef::cluster("Repository", "cloned"), repository, GitClient::default());
-    let source = source.keep_git_folder(args.preserve_git_folder).tell(move |step| told.step(&step));
+    let source =
+        source.keep_git_folder(args.preserve_git_folder).depth(args.depth).submodules(args.submodules).tell(move |step| told.step(&step));
     Ok(source.checkout(&revision, &destination).await?)
 }

@@ -37,7 +37,10 @@ impl Report {
 
     pub fn step(&self, step: &Step) {
         match step {
-            Step::Fetch { uri, commit } => self.say(&format!("fetching {commit} from {uri}")),
+            Step::Fetch { submodule: None, uri, commit } => self.say(&format!("fetching {commit} from {uri}")),
+            Step::Fetch { submodule: Some(path), uri, commit } => {
+                self.say(&format!("fetching {commit} from {uri} for the submodule {path}"));
+            }
             Step::Received { bytes } if self.is_time() => self.say(&format!("received {}", size(*bytes))),
             Step::Write => self.say("writing its files"),
             Step::Written { files, bytes, lfs_pointers } => {

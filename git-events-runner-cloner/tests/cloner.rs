@@ -6,5 +6,6 @@ mod cloner {
     mod ends;
     mod fixture;
     mod places;
+    mod submodules;
     mod works;
 }

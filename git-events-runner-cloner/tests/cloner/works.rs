@@ -1,11 +1,11 @@
 //! What is checked out.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use git_events_runner_tests::{Auth, GitDaemon, GitServer, Options, SshServer, files};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use super::fixture::{Clone, cloned_by_git};
+use super::fixture::{Clone, cloned_by_git, path};
 
 #[test]
 fn every_way_to_a_repository_leads_to_what_git_itself_checks_out() {
@@ -92,6 +92,36 @@ fn the_folder_git_is_kept_on_request() {
     assert_eq!(git(&["status", "--porcelain"]), "");
     assert_eq!(git(&["remote", "get-url", "origin"]), server.uri("app"));
     git(&["fsck", "--strict"]);
+}
+
+#[test]
+fn as_much_of_the_history_is_kept_as_is_asked_for() {
+    for old_protocol in [false, true] {
+        let server = GitServer::start(&Options { old_protocol, ..Options::default() }).unwrap();
+        let repo = server.repo("app").unwrap();
+        for number in 0..5 {
+            repo.push("main", &[("a", &number.to_string())]).unwrap();
+        }
+        // Two ways lead back from a merge.
+        repo.git(&["checkout", "--quiet", "-b", "side", "HEAD~2"]).unwrap();
+        repo.push("side", &[("b", "1")]).unwrap();
+        repo.git(&["checkout", "--quiet", "main"]).unwrap();
+        repo.git(&["merge", "--quiet", "--no-ff", "--message", "a merge", "side"]).unwrap();
+        let commit = repo.commit_and_push("main").unwrap();
+        for depth in ["1", "2", "3", "100", "0"] {
+            let clone = Clone::of(&server.uri("app"), commit).arg("--preserve-git-folder").arg(&format!("--depth={depth}"));
+            clone.run().assert_success();
+            let expected = clone.path("expected");
+            let depth = format!("--depth={depth}");
+            let depth = if depth == "--depth=0" { "--no-single-branch" } else { depth.as_str() };
+            repo.git(&["clone", "--quiet", depth, &server.uri("app"), path(&expected)]).unwrap();
+            let log = |folder: &Path| {
+                repo.git(&["-C", path(folder), "fsck", "--strict"]).unwrap();
+                repo.git(&["-C", path(folder), "log", "--format=%H %P", "HEAD"]).unwrap()
+            };
+            assert_eq!(log(&clone.destination()), log(&expected), "{depth}");
+        }
+    }
 }
 
 #[test]

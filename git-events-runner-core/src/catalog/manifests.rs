@@ -115,6 +115,8 @@ struct CheckoutOf {
     source: ObjectRef,
     repository: Repository,
     keep_git_folder: bool,
+    depth: u32,
+    submodules: bool,
 }
 
 impl Manifests {
@@ -129,8 +131,9 @@ impl Manifests {
     ///
     /// When it is something else.
     pub fn connect(checkout: serde_json::Value) -> Result<Arc<dyn Checkout>, Cause> {
-        let CheckoutOf { source, repository, keep_git_folder } = serde_json::from_value(checkout)?;
-        Ok(Arc::new(GitSource::new(source, repository, GitClient::default()).keep_git_folder(keep_git_folder)))
+        let CheckoutOf { source, repository, keep_git_folder, depth, submodules } = serde_json::from_value(checkout)?;
+        let source = GitSource::new(source, repository, GitClient::default());
+        Ok(Arc::new(source.keep_git_folder(keep_git_folder).depth(depth).submodules(submodules)))
     }
 
     /// What is configured for all.
@@ -237,7 +240,10 @@ impl Origins for Manifests {
             checkout_timeout: self.deadline(&action.spec.action_job),
             ..self.repository(namespace, &source).map_err(invalid)?
         };
-        let checkout = CheckoutOf { source, repository, keep_git_folder: action.spec.action_job.preserve_git_folder };
+        let crd::CloneOptions { depth, submodules } = action.spec.action_job.clone.clone().unwrap_or_default();
+        let depth = depth.try_into().unwrap_or_default();
+        let keep_git_folder = action.spec.action_job.preserve_git_folder;
+        let checkout = CheckoutOf { source, repository, keep_git_folder, depth, submodules };
         let checkout = serde_json::to_value(checkout).map_err(|error| ActionError::Unavailable(error.into()))?;
         Ok(Origin { checkout, source_uri, overridden })
     }

@@ -3,13 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use futures_util::future::join;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Checkout, CommitId, ObjectRef, Observation, Reason, Reference, Retry, Revision, Source, SourceError, Watch};
+use crate::{Checkout, ObjectRef, Observation, Reason, Reference, Retry, Revision, Source, SourceError, Watch};
 
 mod advertisement;
 mod capabilities;
+mod checkout;
 mod client;
 mod convert;
 mod delta;
@@ -18,6 +18,7 @@ mod exchange;
 mod fetch;
 mod files;
 mod flights;
+mod gitmodules;
 mod hosts;
 mod http;
 mod listing;
@@ -30,6 +31,7 @@ mod set_up;
 mod ssh;
 mod step;
 mod store;
+mod submodules;
 mod tcp;
 mod transport;
 mod trees;
@@ -45,46 +47,57 @@ pub(crate) use uri::host_of_url;
 pub use uri::{NotARepoUri, RepoUri};
 
 use exchange::Exchange;
-use fetch::Content;
 use flights::Departure;
 use refs::Found;
 use step::Listener;
-use store::{Failure, Store, blocking};
-use work_tree::Written;
+use store::blocking;
 
 /// A Git repository.
 ///
 /// A check asks the server for one ref and nothing else, where the server can do so (protocol v2): two small requests, and one later on.
 /// With patterns of files, a commit that has not been seen yet is fetched without its history and, where the server can leave them out, without
 /// the contents of its files.
-/// A checkout fetches the one commit without its history. Both need a tokio runtime, and both end by themselves in the times that the
+/// A checkout fetches the one commit. Both need a tokio runtime, and both end by themselves in the times that the
 /// [`Repository`] sets.
 #[derive(Clone, Debug)]
 pub struct GitSource {
     id: ObjectRef,
     repository: Repository,
     client: GitClient,
-    keep_git_folder: bool,
-    listener: Listener,
+    options: checkout::Options,
 }
 
 impl GitSource {
     /// A source of this name.
     pub fn new(id: ObjectRef, repository: Repository, client: GitClient) -> Self {
-        Self { id, repository, client, keep_git_folder: false, listener: Listener::default() }
+        Self { id, repository, client, options: checkout::Options::default() }
     }
 
     /// Whether checkouts keep their folder `.git`, as that of a shallow clone. That of a repository on this machine borrows its objects.
     #[must_use]
     pub fn keep_git_folder(mut self, keep: bool) -> Self {
-        self.keep_git_folder = keep;
+        self.options.keep = keep;
+        self
+    }
+
+    /// How many commits of the history a kept folder `.git` has; 0: all. By default it is the one. An old server may give more.
+    #[must_use]
+    pub fn depth(mut self, depth: u32) -> Self {
+        self.options.depth = depth;
+        self
+    }
+
+    /// Whether submodules are checked out as well. They get the credentials only if they are on the same server.
+    #[must_use]
+    pub fn submodules(mut self, submodules: bool) -> Self {
+        self.options.submodules = submodules;
         self
     }
 
     /// Who is told how far a checkout is. It is called from within, and has to return at once.
     #[must_use]
     pub fn tell(mut self, listener: impl Fn(Step) + Send + Sync + 'static) -> Self {
-        self.listener = Listener(Some(Arc::new(listener)));
+        self.options.listener = Listener(Some(Arc::new(listener)));
         self
     }
 
@@ -97,51 +110,6 @@ impl GitSource {
         }
         let check = |departure| ask(self.repository.clone(), self.client.clone(), name.to_owned(), departure);
         self.client.flights().join(self.repository.digest(name), check).await
-    }
-
-    async fn check_out_local(&self, from: &Path, commit: CommitId, into: &Path) -> Result<(), SourceError> {
-        let from = from.to_owned();
-        let origin = blocking(move |_| local::Origin::of(&from)).await?;
-        let store = self.store(commit, into, move |store, _| store.borrow_objects(&origin)).await?;
-        self.write_files(store, commit, into).await
-    }
-
-    async fn check_out_remote(&self, exchange: &mut Exchange<'_>, revision: &Revision, into: &Path) -> Result<(), SourceError> {
-        let (commit, name) = (revision.commit, full_name(&revision.reference)?.unwrap_or_default());
-        self.listener.tell(Step::Fetch { uri: self.repository.uri.to_string(), commit });
-        let (sender, receiver) = store::channel();
-        let sender = sender.counted(self.listener.clone());
-        let received = self.store(commit, into, move |store, cancelled| store.receive(receiver, cancelled));
-        let (fetched, store) = join(exchange.fetch(&commit, &name, Content::Files, sender), received).await;
-        // If both have failed, the end of the fetch is why the other was cancelled.
-        fetched?;
-        exchange.enter("writing its files");
-        self.write_files(store?, commit, into).await
-    }
-
-    /// A store with objects that `fill` brings into it.
-    async fn store(
-        &self,
-        commit: CommitId,
-        into: &Path,
-        fill: impl FnOnce(&Store, &store::Cancelled) -> Result<(), Failure> + Send + 'static,
-    ) -> Result<Store, SourceError> {
-        let folder = into.to_owned();
-        let filled = blocking(move |cancelled| Store::create(&folder).and_then(|store| fill(&store, cancelled).map(|()| store))).await;
-        filled.map_err(|failure| failure.into_error(&self.repository, &commit, into))
-    }
-
-    async fn write_files(&self, store: Store, commit: CommitId, into: &Path) -> Result<(), SourceError> {
-        let (limits, keep, uri) = (self.client.limits().clone(), self.keep_git_folder, self.repository.uri.to_string());
-        self.listener.tell(Step::Write);
-        let written = blocking(move |cancelled| {
-            let written = store.check_out(&commit, &limits, cancelled)?;
-            if keep { store.keep(&commit, &uri) } else { store.remove() }.map(|()| written)
-        });
-        let Written { files, bytes, lfs_pointers } =
-            written.await.map_err(|failure| failure.into_error(&self.repository, &commit, into))?;
-        self.listener.tell(Step::Written { files, bytes, lfs_pointers });
-        Ok(())
     }
 }
 
@@ -215,13 +183,6 @@ impl Source for GitSource {
 #[async_trait]
 impl Checkout for GitSource {
     async fn checkout(&self, revision: &Revision, into: &Path) -> Result<(), SourceError> {
-        let limit = self.repository.checkout_timeout;
-        if let Some(from) = self.repository.uri.local_path() {
-            let done = tokio::time::timeout(limit, self.check_out_local(from, revision.commit, into)).await;
-            return done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, "copying its files")));
-        }
-        let mut exchange = Exchange::new(&self.repository, &self.client)?;
-        let done = tokio::time::timeout(limit, self.check_out_remote(&mut exchange, revision, into)).await;
-        done.unwrap_or_else(|_| Err(error::timeout(&self.repository, limit, exchange.phase())))
+        checkout::check_out(&self.repository, &self.client, &self.options, revision, into).await
     }
 }

@@ -27,10 +27,20 @@ pub(super) struct Want {
 /// What of a commit is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// All of it.
-    Files,
+    /// All of it, and so many commits of its history, of which it is the first; 0: all.
+    Files { depth: u32 },
     /// Its trees alone, where the server can leave the rest out.
     Trees,
+}
+
+impl Content {
+    /// How many commits are asked for; 0: all.
+    fn depth(self) -> u32 {
+        match self {
+            Self::Files { depth } => depth,
+            Self::Trees => 1,
+        }
+    }
 }
 
 impl Want {
@@ -55,7 +65,8 @@ impl Want {
 
 /// Asks for a commit and its files.
 pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
-    let cut_off = capabilities.shallow && !want.history;
+    let depth = want.content.depth();
+    let cut_off = capabilities.shallow && !want.history && depth > 0;
     let filter = capabilities.filter && want.content == Content::Trees;
     let mut request = vec![];
     if capabilities.version2 {
@@ -68,7 +79,7 @@ pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
         write_line(&mut request, "ofs-delta");
         want.ids.iter().for_each(|id| write_line(&mut request, &format!("want {id}")));
         if cut_off {
-            write_line(&mut request, "deepen 1");
+            write_line(&mut request, &format!("deepen {depth}"));
         }
         if filter {
             write_line(&mut request, NO_BLOBS);
@@ -92,7 +103,7 @@ pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
             write_line(&mut request, &format!("want {id}{}", std::mem::take(&mut options)));
         }
         if cut_off {
-            write_line(&mut request, "deepen 1");
+            write_line(&mut request, &format!("deepen {depth}"));
         }
         if filter {
             write_line(&mut request, NO_BLOBS);
@@ -262,16 +273,26 @@ mod tests {
 
     #[test]
     fn the_request_wants_the_exact_commit_and_no_history() {
-        let mut want = Want::exactly(commit(), Content::Files);
+        let mut want = Want::exactly(commit(), Content::Files { depth: 1 });
         let text = String::from_utf8(request(&want, &v2())).unwrap();
         assert!(text.starts_with("0012command=fetch\n0001") && text.ends_with("000ddeepen 1\n0009done\n0000"), "{text}");
         let old = Capabilities { shallow: true, ofs_delta: true, ..Capabilities::default() };
         let text = String::from_utf8(request(&want, &old)).unwrap();
         assert!(text.contains(" side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n"), "{text}");
-        want = Want { ids: vec![commit(), other()], history: true, content: Content::Files };
+        want = Want { ids: vec![commit(), other()], history: true, content: Content::Files { depth: 1 } };
         let text = String::from_utf8(request(&want, &old)).unwrap();
         let second = format!("0032want {}\n", other());
         assert!(text.ends_with(&format!(" side-band-64k ofs-delta\n{second}00000009done\n")), "{text}");
+    }
+
+    #[test]
+    fn as_much_of_the_history_comes_as_is_asked_for() {
+        for (depth, expected) in [(1, "000ddeepen 1\n"), (20, "000edeepen 20\n"), (u32::MAX, "0016deepen 4294967295\n")] {
+            let text = String::from_utf8(request(&Want::exactly(commit(), Content::Files { depth }), &v2())).unwrap();
+            assert!(text.contains(expected), "{text}");
+        }
+        let text = String::from_utf8(request(&Want::exactly(commit(), Content::Files { depth: 0 }), &v2())).unwrap();
+        assert!(!text.contains("deepen"), "{text}");
     }
 
     #[test]
@@ -288,7 +309,7 @@ mod tests {
         for version2 in [true, false] {
             assert!(asks(Content::Trees, true, version2));
             assert!(!asks(Content::Trees, false, version2));
-            assert!(!asks(Content::Files, true, version2));
+            assert!(!asks(Content::Files { depth: 1 }, true, version2));
         }
     }
 
@@ -299,7 +320,7 @@ mod tests {
     #[test]
     fn a_server_that_gives_only_what_its_refs_point_at_is_asked_for_a_history_that_has_the_commit() {
         let asked = |advertisement: &Advertisement| {
-            let Want { ids, history, .. } = Want::of(commit(), Content::Files, advertisement);
+            let Want { ids, history, .. } = Want::of(commit(), Content::Files { depth: 1 }, advertisement);
             (ids, history)
         };
         let mut old = Advertisement::new("");

@@ -26,7 +26,7 @@ pub(super) fn find(path: &Path, name: &str) -> Result<Found, SourceError> {
     }
 }
 
-fn id(oid: git2::Oid) -> CommitId {
+pub(super) fn id(oid: git2::Oid) -> CommitId {
     let mut id = [0; 20];
     id.copy_from_slice(oid.as_bytes());
     CommitId::from_bytes(id)

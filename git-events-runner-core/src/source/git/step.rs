@@ -8,6 +8,8 @@ use crate::CommitId;
 pub enum Step {
     /// A commit is asked for.
     Fetch {
+        /// Which submodule it is of, by its path; None for the repository itself.
+        submodule: Option<String>,
         /// Where the repository is.
         uri: String,
         /// The commit.

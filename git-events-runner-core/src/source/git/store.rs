@@ -1,6 +1,7 @@
 //! The repository within a checkout: it takes a pack, and its commit is written out as files.
 
 use std::{
+    collections::HashSet,
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
@@ -15,9 +16,10 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::{
-    Limits, Repository, error, listing,
+    Limits, RepoUri, Repository, error, listing,
     local::Origin,
     step::{Listener, Step},
+    submodules::{self, Submodule},
     work_tree::{self, Written},
 };
 use crate::{CommitId, Reason, Reference, Retry, SourceError};
@@ -166,6 +168,13 @@ impl PackReceiver {
     }
 }
 
+/// What a folder `.git` that is kept tells.
+pub(super) struct Kept<'a> {
+    pub(super) commit: &'a CommitId,
+    pub(super) uri: &'a RepoUri,
+    pub(super) submodules: &'a [Submodule],
+}
+
 /// A repository in the folder `.git` of a checkout, for one commit.
 pub(super) struct Store {
     git: git2::Repository,
@@ -233,19 +242,47 @@ impl Store {
         found.map_err(|error| if error.code() == ErrorCode::NotFound { Failure::NotFound } else { Failure::Broken(error) })
     }
 
-    /// Leaves the folder `.git` as that of a shallow clone, with the commit checked out.
-    pub(super) fn keep(self, commit: &CommitId, uri: &str) -> Result<(), Failure> {
+    /// The submodules of the commit that was checked out.
+    pub(super) fn submodules(&self, of: &RepoUri) -> Result<Vec<Submodule>, Failure> {
+        submodules::find(&self.git, &self.git.index().map_err(Failure::Broken)?, of)
+    }
+
+    /// Leaves the folder `.git` as that of a clone, with the commit checked out.
+    pub(super) fn keep(self, kept: &Kept<'_>, cancelled: &Cancelled) -> Result<(), Failure> {
         let unwritable = |error| unwritable(&self.folder, error);
-        let found = self.find(commit)?;
-        let odb = self.git.odb().map_err(Failure::Broken)?;
-        if !self.folder.join(SHALLOW).exists() && found.parent_ids().any(|parent| !odb.exists(parent)) {
-            self.write(SHALLOW, &format!("{commit}\n"))?;
+        let id = self.find(kept.commit)?.id();
+        if !self.folder.join(SHALLOW).exists() {
+            let shallow: String = self.ends_of_history(id, cancelled)?.iter().map(|id| format!("{id}\n")).collect();
+            if !shallow.is_empty() {
+                self.write(SHALLOW, &shallow)?;
+            }
         }
         self.git.index().and_then(|mut index| index.write()).map_err(unwritable)?;
-        self.git.set_head_detached(found.id()).map_err(unwritable)?;
-        self.git.remote("origin", uri).map_err(unwritable)?;
+        self.git.set_head_detached(id).map_err(unwritable)?;
+        self.git.remote("origin", &kept.uri.to_string()).map_err(unwritable)?;
         let mut config = self.git.config().map_err(unwritable)?;
+        for Submodule { name, url, .. } in kept.submodules {
+            // As `git submodule init` does.
+            config.set_bool(&format!("submodule.{name}.active"), true).map_err(unwritable)?;
+            config.set_str(&format!("submodule.{name}.url"), url).map_err(unwritable)?;
+        }
         config.set_bool("core.bare", false).and_then(|()| config.remove(ATTRIBUTES)).map_err(unwritable)
+    }
+
+    /// The commits of whose parents some are not there.
+    fn ends_of_history(&self, from: Oid, cancelled: &Cancelled) -> Result<Vec<Oid>, Failure> {
+        let odb = self.git.odb().map_err(Failure::Broken)?;
+        let (mut seen, mut waiting, mut ends) = (HashSet::from([from]), vec![from], vec![]);
+        while let Some(id) = waiting.pop() {
+            cancelled.check()?;
+            let (there, missing): (Vec<_>, Vec<_>) =
+                self.git.find_commit(id).map_err(Failure::Broken)?.parent_ids().partition(|parent| odb.exists(*parent));
+            if !missing.is_empty() {
+                ends.push(id);
+            }
+            waiting.extend(there.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        Ok(ends)
     }
 
     /// Leaves nothing but the files.

@@ -114,6 +114,17 @@ impl RepoUri {
         }
     }
 
+    /// Whether both are reached in the same way on the same host and port, so that one may see what the other is shown.
+    pub(super) fn is_on_server_of(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Place::Http(one), Place::Http(other)) => one.origin() == other.origin(),
+            (Place::Ssh(one), Place::Ssh(other)) | (Place::Git(one), Place::Git(other)) => {
+                (&one.host, one.port) == (&other.host, other.port)
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn reach(&self) -> Reach<'_> {
         match &self.0 {
             Place::Http(url) => Reach::Http(url),
@@ -370,6 +381,30 @@ mod tests {
         assert_eq!(local("https://example.com/a"), Ok(None));
         for refused in ["file://host/a", "ext::sh", "-a", "https://u@example.com/a", "a\nb"] {
             local(refused).expect_err(refused);
+        }
+    }
+
+    #[test]
+    fn only_what_is_reached_in_the_same_way_on_the_same_host_and_port_is_on_the_same_server() {
+        let same = |one: &str, other: &str| RepoUri::parse(one).unwrap().is_on_server_of(&RepoUri::parse(other).unwrap());
+        for (one, other) in [
+            ("https://example.com/a", "https://EXAMPLE.com:443/b"),
+            ("git@example.com:a", "ssh://me@example.com:22/b"),
+            ("git://example.com/a", "git://example.com:9418/b"),
+        ] {
+            assert!(same(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("https://example.com/a", "http://example.com/a"),
+            ("https://example.com/a", "https://example.com:8443/a"),
+            ("https://example.com/a", "https://example.com.evil.example/a"),
+            ("https://example.com/a", "https://www.example.com/a"),
+            ("https://example.com/a", "git@example.com:a"),
+            ("git@example.com:a", "ssh://git@example.com:2222/a"),
+            ("git@example.com:a", "git@example.org:a"),
+            ("git://example.com/a", "git@example.com:a"),
+        ] {
+            assert!(!same(one, other), "{one} {other}");
         }
     }
 
