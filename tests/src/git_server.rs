@@ -1,6 +1,6 @@
 use std::{
     fs::{self, File},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::Path,
 };
 
@@ -26,6 +26,8 @@ pub enum Auth {
     Basic(String, String),
     /// Whoever sends this as the whole of the header `Authorization`.
     Token(String),
+    /// Whomever the server at this address lets in, which also answers for GitHub's API.
+    App(SocketAddr),
 }
 
 /// How a server behaves; by default it lets anybody in, over http, and speaks protocol v2.
@@ -149,7 +151,17 @@ fn configuration(root: &Path, backend: &Path, port: u16, options: &Options) -> S
     let auth = match &options.auth {
         Auth::None => String::new(),
         Auth::Basic(..) => format!("auth_basic git; auth_basic_user_file {root}/htpasswd;"),
+        Auth::App(_) => "auth_request /auth;".to_owned(),
         Auth::Token(token) => format!("if ($http_authorization != \"{token}\") {{ return 401; }}"),
+    };
+    let api = match &options.auth {
+        Auth::App(address) => format!(
+            "location /api/ {{ proxy_pass http://{address}; proxy_pass_header Date; }}
+        location = /auth {{
+            internal; proxy_pass http://{address}; proxy_pass_request_body off; proxy_set_header Content-Length \"\";
+        }}"
+        ),
+        _ => String::new(),
     };
     // Not only by its own name: git-http-backend also reads the header, which nginx passes on by itself.
     let version = if options.old_protocol { "HTTP_GIT_PROTOCOL \"\"" } else { "GIT_PROTOCOL $http_git_protocol" };
@@ -167,6 +179,7 @@ http {{
         listen 127.0.0.1:{port}{ssl};
         {certificate} {compression}
         location ~ ^/moved/(?<rest>.*)$ {{ return 302 $scheme://$http_host/$rest$is_args$args; }}
+        {api}
         location / {{
             {auth}
             fastcgi_pass unix:{root}/fcgiwrap.sock;

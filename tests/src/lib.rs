@@ -1,5 +1,6 @@
 //! Real servers for the tests of git-events-runner, and its own programs.
 
+mod app_server;
 pub mod cluster;
 mod files;
 mod forge;
@@ -15,6 +16,7 @@ mod server_process;
 mod ssh_server;
 mod wait;
 
+pub use app_server::{APP, AppBehaviour, AppServer, INSTALLATION};
 pub use files::files;
 pub use forge::Forge;
 pub use git_daemon::GitDaemon;

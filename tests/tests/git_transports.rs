@@ -38,7 +38,7 @@ fn over_http(auth: Auth, over_tls: bool, old_protocol: bool, key: &SshKey) -> Wa
     let server = GitServer::start(&Options { auth: auth.clone(), old_protocol, tls, ..Options::default() }).unwrap();
     let none = (Credentials::None, AuthenticationFailed, "none are configured");
     let (git, right, wrong) = match &auth {
-        Auth::None => (String::new(), Credentials::None, vec![]),
+        Auth::None | Auth::App(_) => (String::new(), Credentials::None, vec![]),
         Auth::Basic(..) => {
             let git = "http.extraHeader=Authorization: Basic ZGVwbG95ZXI6cGFzcw==".to_owned();
             let wrong =

@@ -27,6 +27,9 @@ pub enum Purpose {
     KnownHosts,
     ProxyUsername,
     ProxyPassword,
+    AppId,
+    InstallationId,
+    AppKey,
 }
 
 /// Where a value is.
@@ -38,9 +41,6 @@ pub struct SecretKey {
     /// The key may be absent.
     pub optional: bool,
 }
-
-/// What is said of a method that cannot be used yet.
-const NO_SUCH_METHOD_YET: &str = "authConfig.type githubApp is not available yet: use basic, token or ssh";
 
 impl Specified<'_> {
     /// Which values of Secrets it takes.
@@ -62,7 +62,11 @@ impl Specified<'_> {
                     (Purpose::Passphrase, &names.passphrase, true),
                     (Purpose::KnownHosts, &names.known_hosts, true),
                 ],
-                crd::AuthType::GithubApp => return Err(self.invalid(NO_SUCH_METHOD_YET)),
+                crd::AuthType::GithubApp => vec![
+                    (Purpose::AppId, &names.app_id, false),
+                    (Purpose::InstallationId, &names.installation_id, false),
+                    (Purpose::AppKey, &names.private_key, false),
+                ],
             };
             for (purpose, key, optional) in of_method {
                 keys.push(self.key(purpose, &auth.secret_ref, key, optional));
@@ -123,7 +127,17 @@ impl Specified<'_> {
                 known_hosts: value(Purpose::KnownHosts).map(str::to_owned),
                 insecure_ignore_host_key: ssh_config.as_ref().is_some_and(|ssh| ssh.insecure_ignore_host_key),
             },
-            Some(crd::AuthType::GithubApp) => return Err(self.invalid(NO_SUCH_METHOD_YET)),
+            Some(crd::AuthType::GithubApp) => {
+                if !repo_uri.starts_with("https://") {
+                    return Err(self.invalid("githubApp is for https only, as anybody on the way could read its tokens otherwise"));
+                }
+                let id = |purpose| value(purpose).unwrap_or_default().trim().to_owned();
+                Credentials::GithubApp {
+                    app_id: id(Purpose::AppId),
+                    installation_id: id(Purpose::InstallationId),
+                    private_key: secret(Purpose::AppKey),
+                }
+            }
         };
         let no_verify = tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl);
         let tls = Tls { ca_certificates: value(Purpose::CaCertificates).map(str::to_owned), no_verify };

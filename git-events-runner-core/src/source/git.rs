@@ -18,6 +18,7 @@ mod exchange;
 mod fetch;
 mod files;
 mod flights;
+mod github_app;
 mod gitmodules;
 mod hosts;
 mod http;
@@ -121,18 +122,23 @@ async fn ask(
     mut departure: Departure<Result<Found, SourceError>>,
 ) -> Result<Found, SourceError> {
     let deadline = Instant::now() + repository.timeout;
-    let mut exchange = Exchange::new(&repository, &client)?;
     let turn = async {
         departure.is_next().await;
-        client.hosts().turn(&repository).await
+        let let_in = client.let_in(&repository).await?;
+        Ok((client.hosts().turn(&repository).await?, let_in))
     };
     let late = |phase| error::timeout(&repository, repository.timeout, phase);
-    let turn = timeout_at(deadline, turn).await.unwrap_or_else(|_| Err(late("waiting for other checks of the same host")))?;
+    let turn = timeout_at(deadline, turn).await.unwrap_or_else(|_| Err(late("waiting for other checks of the same host")));
+    let (turn, let_in) = turn?;
+    let mut exchange = Exchange::new(&let_in, &client)?;
     departure.begin();
     let found = timeout_at(deadline, exchange.find(&name)).await;
     let found = found.unwrap_or_else(|_| Err(late(exchange.phase())));
     if let Some(turn) = turn {
         turn.end(&found);
+    }
+    if matches!(&found, Err(error) if error.reason() == Reason::AuthenticationFailed) {
+        client.forget_token(&repository);
     }
     found
 }

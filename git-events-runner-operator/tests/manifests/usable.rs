@@ -1,4 +1,4 @@
-//! Which namespaces may use what, and what is not available yet.
+//! Which namespaces may use what, and what only some ways to a repository have.
 
 use git_events_runner_core::{
     git::RepoUri,
@@ -41,17 +41,20 @@ async fn without_a_selector_all_namespaces_may_use_it_and_with_an_unknown_label_
 }
 
 #[tokio::test]
-async fn what_is_not_available_yet_says_so() {
+async fn what_a_way_to_a_repository_does_not_have_is_refused() {
     let auth = |kind: &str| json!({ "type": kind, "secretRef": { "name": "git" } });
     let cases = [
-        (json!({ "repoUri": "https://example.com/a", "authConfig": auth("githubApp") }), "githubApp is not available yet"),
+        (json!({ "repoUri": "http://example.com/a", "authConfig": auth("githubApp") }), "githubApp is for https only"),
         (
             json!({ "repoUri": "git@example.com:a", "authConfig": auth("ssh"), "proxy": { "url": "http://p" } }),
             "proxy is for http and https",
         ),
     ];
     for (spec, expected) in cases {
-        let folder = Folder::with([manifest(&repo("app"), spec), secret("default", "git", json!({ "ssh-privatekey": "canary" }))]);
+        let folder = Folder::with([
+            manifest(&repo("app"), spec),
+            secret("default", "git", json!({ "ssh-privatekey": "canary", "appId": "1", "installationId": "2" })),
+        ]);
         let error = folder.refused_source("default", &repo("app")).await;
         assert!(matches!(error, CatalogError::Invalid { .. }));
         assert!(error.to_string().contains(expected), "{error}");

@@ -7,8 +7,9 @@ use git_events_runner_core::{
     job::{JobClone, JobCredentials, JobOrigins as _, MountedSecret},
     *,
 };
-use git_events_runner_tests::{Auth, GitServer, Options};
+use git_events_runner_tests::{APP, AppServer, Auth, GitServer, INSTALLATION, Options, SshKey};
 use jiff::Timestamp;
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use super::fixture::{self, Fixture, HOUR, action, git_repo, trigger};
@@ -125,4 +126,54 @@ async fn an_override_that_is_not_there_is_refused_before_anything_is_registered(
     fixture.apply(&deploy, json!({ "sourceOverride": over })).await;
     let error = fixture.catalog.action(&trigger(&namespace), &deploy).await.err().unwrap();
     assert_eq!(error.to_string(), format!("there is no GitRepo {namespace}/nowhere"));
+}
+
+#[tokio::test]
+async fn a_job_gets_a_token_of_a_github_app_and_never_its_key() {
+    let namespace = fixture::cluster().await.namespace().await.unwrap();
+    let fixture = Fixture::of(Scope::All, HOUR).await;
+    let (folder, tls_key) = (tempfile::tempdir().unwrap(), KeyPair::generate().unwrap());
+    let key = SshKey::create(folder.path(), &["-t", "rsa", "-b", "2048", "-m", "PEM"], "").unwrap().private;
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&tls_key).unwrap().pem();
+    let api = AppServer::start(&key, "ghs_token").unwrap();
+    let tls = Some((certificate.clone(), tls_key.serialize_pem()));
+    let server = GitServer::start(&Options { auth: Auth::App(api.address()), tls, ..Options::default() }).unwrap();
+    let tip = server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    let values = json!({ "appId": APP, "installationId": format!("{INSTALLATION}\n"), "privateKey": key, "ca.crt": certificate });
+    fixture.write_secret(&namespace, "app", values).await;
+
+    let (of_namespace, deploy) = (git_repo(&namespace, "app"), action(&namespace, "deploy"));
+    let shared = ObjectRef::cluster("ClusterGitRepo", &format!("app-{namespace}"));
+    let auth = json!({ "type": "githubApp", "secretRef": { "name": "app" }, "keys": { "privateKey": "privateKey" } });
+    let tls = json!({ "caCert": { "secretRef": { "name": "app" } } });
+    fixture.apply(&deploy, json!({})).await;
+    for source in [&of_namespace, &shared] {
+        fixture.apply(source, json!({ "repoUri": server.uri("app"), "authConfig": auth, "tlsConfig": tls })).await;
+        assert_eq!(fixture.observe(&namespace, source).await.unwrap(), tip);
+        let request = run(&namespace, source, &deploy);
+        let origin = fixture.catalog.origin(&request).await.unwrap();
+        assert_eq!(
+            (origin.clone.credentials, origin.clone.auth),
+            (JobCredentials::Own, Some(AuthType::GithubApp)),
+            "a token is made at its release"
+        );
+        let made = fixture.catalog.credentials(&request, &server.uri("app")).await.unwrap();
+        assert_eq!(made.keys().collect::<Vec<_>>(), ["ca.crt", "token"], "{source}");
+        assert_eq!(made["ca.crt"], certificate.as_bytes());
+
+        // It is the value of a header, as the cloner sends it.
+        let token = String::from_utf8(made["token"].clone()).unwrap();
+        let header = format!("http.extraHeader=Authorization: {token}");
+        let repo = git_events_runner_tests::GitRepo::create(folder.path(), &source.kind).unwrap();
+        let seen = repo.git(&["-c", &header, "-c", "http.sslVerify=false", "ls-remote", &server.uri("app"), "refs/heads/main"]).unwrap();
+        assert!(seen.starts_with(&tip.to_string()), "{seen}");
+    }
+    assert_eq!(api.take_asked(), 1, "one token is enough for all of them");
+
+    let wrong = json!({ "appId": APP, "installationId": "35", "privateKey": key, "ca.crt": certificate });
+    fixture.write_secret(&namespace, "wrong", wrong).await;
+    let auth = json!({ "type": "githubApp", "secretRef": { "name": "wrong" }, "keys": { "privateKey": "privateKey" } });
+    fixture.apply(&of_namespace, json!({ "repoUri": server.uri("app"), "authConfig": auth, "tlsConfig": tls })).await;
+    let error = fixture.catalog.credentials(&run(&namespace, &of_namespace, &deploy), &server.uri("app")).await.unwrap_err();
+    assert!(matches!(error, ActionError::Unavailable(_)) && error.to_string().contains("there is no installation 35"), "{error}");
 }

@@ -41,8 +41,19 @@ impl JobOrigins for KubeCatalog {
             return Err(ActionError::Unavailable(message.into()));
         }
         let secrets = self.0.secrets.read(&specified).await.map_err(unusable)?;
+        let mut files: BTreeMap<_, Vec<u8>> = BTreeMap::new();
+        if is_of_an_app(&specified) {
+            // The key of an App opens far more than the one repository, and for longer than a Job takes.
+            let repository = specified.repository(RepoUri::parse(&spec.repo_uri), &secrets).map_err(unusable)?;
+            let token = self.0.git.authorization_for_a_job(&repository).await.map_err(|error| match error.retry() {
+                Retry::Never => ActionError::Invalid(format!("{id}: {error}")),
+                _ => ActionError::Unavailable(error.into()),
+            })?;
+            files.insert(files::TOKEN.to_owned(), token.into());
+        }
         let values = specified.values(&secrets).map_err(unusable)?;
-        Ok(values.into_iter().map(|(purpose, value)| (file(purpose).to_owned(), value.into())).collect())
+        files.extend(values.into_iter().filter_map(|(purpose, value)| Some((file(purpose)?.to_owned(), value.into()))));
+        Ok(files)
     }
 }
 
@@ -69,7 +80,9 @@ fn job_clone(of: &Specified<'_>) -> Result<JobClone, CatalogError> {
     let ca_certificates = keys.iter().any(|key| key.purpose == Purpose::CaCertificates);
     let credentials = match of.id.namespace {
         _ if keys.is_empty() => JobCredentials::None,
-        Some(_) => JobCredentials::Mounted(keys.into_iter().map(mounted).collect()),
+        // What is mounted is a token, which is made when the Job begins.
+        _ if is_of_an_app(of) => JobCredentials::Own,
+        Some(_) => JobCredentials::Mounted(keys.into_iter().filter_map(mounted).collect()),
         // Its Secrets may be of other namespaces, from which a Pod cannot mount any.
         None => JobCredentials::Own,
     };
@@ -85,12 +98,18 @@ fn job_clone(of: &Specified<'_>) -> Result<JobClone, CatalogError> {
 }
 
 /// One for each key: two files may have the same one.
-fn mounted(SecretKey { purpose, secret: (_, name), key, optional }: SecretKey) -> MountedSecret {
-    MountedSecret { name, files: BTreeMap::from([(key, file(purpose).to_owned())]), optional }
+fn mounted(SecretKey { purpose, secret: (_, name), key, optional }: SecretKey) -> Option<MountedSecret> {
+    Some(MountedSecret { name, files: BTreeMap::from([(key, file(purpose)?.to_owned())]), optional })
 }
 
-fn file(purpose: Purpose) -> &'static str {
-    match purpose {
+fn is_of_an_app(of: &Specified<'_>) -> bool {
+    of.spec.auth_config.as_ref().is_some_and(|auth| auth.auth_type == crd::AuthType::GithubApp)
+}
+
+/// The cloner's name for it; None: the cloner does not get it.
+fn file(purpose: Purpose) -> Option<&'static str> {
+    Some(match purpose {
+        Purpose::AppId | Purpose::InstallationId | Purpose::AppKey => return None,
         Purpose::CaCertificates => files::CA_CERTIFICATES,
         Purpose::Username => files::USERNAME,
         Purpose::Password => files::PASSWORD,
@@ -100,7 +119,7 @@ fn file(purpose: Purpose) -> &'static str {
         Purpose::KnownHosts => files::KNOWN_HOSTS,
         Purpose::ProxyUsername => files::PROXY_USERNAME,
         Purpose::ProxyPassword => files::PROXY_PASSWORD,
-    }
+    })
 }
 
 #[cfg(test)]

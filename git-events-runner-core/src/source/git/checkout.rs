@@ -94,7 +94,9 @@ impl Checkout<'_> {
             let done = timeout_at(self.deadline, self.local(from.to_owned(), part)).await;
             return done.unwrap_or_else(|_| Err(late("copying its files")));
         }
-        let mut exchange = Exchange::new(&part.repository, self.client)?;
+        let let_in = timeout_at(self.deadline, self.client.let_in(&part.repository)).await;
+        let let_in = let_in.unwrap_or_else(|_| Err(late("waiting for a token")))?;
+        let mut exchange = Exchange::new(&let_in, self.client)?;
         let done = timeout_at(self.deadline, self.remote(&mut exchange, part)).await;
         done.unwrap_or_else(|_| Err(late(exchange.phase())))
     }

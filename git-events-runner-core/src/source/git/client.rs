@@ -19,6 +19,7 @@ use super::{
     capabilities::Capabilities,
     files::Files,
     flights::Flights,
+    github_app::Apps,
     hosts::Hosts,
     refs::{AGENT, Found},
     store::blocking,
@@ -84,6 +85,7 @@ struct Shared {
     /// By a digest of all by which checks differ.
     flights: Flights<[u8; 32], Result<Found, SourceError>>,
     hosts: Hosts,
+    apps: Apps,
     files: Files,
 }
 
@@ -112,8 +114,8 @@ impl GitClient {
     pub fn new(limits: Limits) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let (pools, remembered, private_keys, flights, hosts, files) = Default::default();
-        Self(Arc::new(Shared { roots, limits, pools, remembered, private_keys, flights, hosts, files }))
+        let (pools, remembered, private_keys, flights, hosts, apps, files) = Default::default();
+        Self(Arc::new(Shared { roots, limits, pools, remembered, private_keys, flights, hosts, apps, files }))
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -123,6 +125,10 @@ impl GitClient {
     /// The checks of refs that are in flight.
     pub(super) fn flights(&self) -> &Flights<[u8; 32], Result<Found, SourceError>> {
         &self.0.flights
+    }
+
+    pub(super) fn apps(&self) -> &Apps {
+        &self.0.apps
     }
 
     pub(super) fn hosts(&self) -> &Hosts {

@@ -211,8 +211,10 @@ impl Files {
 }
 
 async fn fetch(repository: &Repository, client: &GitClient, commit: CommitId, name: &str, deadline: Instant) -> Result<Trees, SourceError> {
-    let mut exchange = Exchange::new(repository, client)?;
     let late = |phase| error::timeout(repository, repository.timeout, phase);
+    let let_in = timeout_at(deadline, client.let_in(repository)).await;
+    let let_in = let_in.unwrap_or_else(|_| Err(late("waiting for a token")))?;
+    let mut exchange = Exchange::new(&let_in, client)?;
     let turn = timeout_at(deadline, client.hosts().turn(repository)).await;
     let turn = turn.unwrap_or_else(|_| Err(late("waiting for other checks of the same host")))?;
     let (sender, receiver) = store::channel();

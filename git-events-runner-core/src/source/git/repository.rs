@@ -64,6 +64,16 @@ pub enum Credentials {
         /// The whole value of the header, such as `Bearer …`.
         token: Secret,
     },
+    /// A GitHub App, over https: tokens are got with its key, and renewed before they expire.
+    #[serde(rename_all = "camelCase")]
+    GithubApp {
+        /// The id of the App, or its client id.
+        app_id: String,
+        /// The id of the App's installation, which the repository has to be part of.
+        installation_id: String,
+        /// The App's private key, as PEM: RSA.
+        private_key: Secret,
+    },
     /// A key, over ssh.
     #[serde(rename_all = "camelCase")]
     Ssh {
@@ -98,9 +108,9 @@ impl Credentials {
         Ok(Some(value))
     }
 
-    fn authorization(&self) -> Option<String> {
+    pub(super) fn authorization(&self) -> Option<String> {
         match self {
-            Self::None | Self::Ssh { .. } => None,
+            Self::None | Self::Ssh { .. } | Self::GithubApp { .. } => None,
             Self::Basic { username: Secret(username), password: Secret(password) } => {
                 Some(format!("Basic {}", BASE64.encode(format!("{username}:{password}").as_bytes())))
             }
