@@ -6,8 +6,8 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::{
-    ActionError, Catalog, CatalogError, CommitId, ObjectRef, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest, SourceError,
-    SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
+    ActionError, Catalog, CatalogError, CommitId, Loaded, ObjectRef, Plan, Reason, Reference, Released, Retry, RunRef, RunRequest,
+    SourceError, SourceState, StateError, StateStore, Trigger, TriggerId, Watch,
 };
 
 mod by_hand;
@@ -210,6 +210,9 @@ pub async fn prepare(
     memory: &mut Memory,
     now: Timestamp,
 ) -> Result<Evaluation, EvaluateError> {
+    if let Some(nothing) = glance(trigger, store, catalog, memory, now).await {
+        return Ok(nothing);
+    }
     let (id, plan) = (trigger.id(), trigger.plan());
     let loaded = store.load(id).await?;
     if loaded.generation != plan.generation {
@@ -249,6 +252,48 @@ pub async fn prepare(
     let next = if again { Some(now) } else { [due.next, memory.next(), look_again].into_iter().flatten().min() };
     let to_settle = unsettled || changed || memory.may_have_leftovers;
     Ok(Evaluation { sources: outcomes, not_released: vec![], next, to_settle })
+}
+
+/// An evaluation on a state that may be a moment behind, if it comes to nothing. Whatever there is to do is left to one on the state as it is.
+///
+/// Most evaluations end here, at no cost but that of looking at the sources. It is no loss that others may have written meanwhile: what they
+/// ask for comes with that write, and is looked at when it is seen.
+async fn glance(
+    trigger: &dyn Trigger,
+    store: &dyn StateStore,
+    catalog: &dyn Catalog,
+    memory: &mut Memory,
+    now: Timestamp,
+) -> Option<Evaluation> {
+    let (id, plan) = (trigger.id(), trigger.plan());
+    let Loaded { state, generation, .. } = store.recent(id)?;
+    let is_quiet = state.pending.is_empty() && !settle::is_unfinished(&state) && !memory.may_have_leftovers;
+    let is_of_plan = generation == plan.generation && state.sources.keys().all(|name| plan.source(name).is_some());
+    if plan.suspend || !is_quiet || !is_of_plan {
+        return None;
+    }
+    let due = trigger.due(&state, memory.since, now);
+    let causes = decide::causes(plan, &state, &due, &memory.due_again(now));
+    let looked_at: Vec<_> = plan.sources.iter().filter(|source| causes.contains_key(&source.name)).collect();
+    if looked_at.iter().any(|source| memory.is_blocked(&source.name, now)) {
+        return None;
+    }
+    let seen = observe(id, plan, catalog, &state.sources, looked_at).await;
+    let is_unchanged = |source: &ObjectRef, seen: &Seen, causes| {
+        let decided = decide::decide(id, plan, source, &state, seen, causes, now);
+        matches!(decided, decide::Decision::Nothing { .. })
+    };
+    let mut outcomes = BTreeMap::new();
+    for (name, seen) in seen {
+        let (seen, source, causes) = (seen.ok()?, plan.source(&name)?, causes.get(&name)?);
+        if !is_unchanged(source, &seen, causes) {
+            return None;
+        }
+        outcomes.insert(name, Outcome::Unchanged);
+    }
+    memory.evaluated(plan, &outcomes, now);
+    let next = [due.next, memory.next()].into_iter().flatten().min();
+    Some(Evaluation { sources: outcomes, next, ..Evaluation::default() })
 }
 
 /// Looks at several sources at a time. Errors are kept, each with its source.

@@ -49,6 +49,14 @@ pub trait StateStore: Send + Sync {
     /// [`StateError::NotFound`] when there is no such trigger, or it has another uid.
     async fn load(&self, id: &TriggerId) -> Result<Loaded, StateError>;
 
+    /// What was remembered of a trigger lately, where that costs nothing to know: enough to see that there is nothing to do.
+    ///
+    /// What others have written in the meantime may be missing. What was recorded by this store is not.
+    fn recent(&self, id: &TriggerId) -> Option<Loaded> {
+        let _ = id;
+        None
+    }
+
     /// Writes a decision that was made on the state of this version.
     ///
     /// # Errors

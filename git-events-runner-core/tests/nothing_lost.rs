@@ -50,6 +50,7 @@ fn any_step_around_a_look() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0..2_usize, 0..4_u8).prop_map(|(source, content)| Step::Push { source, content }),
         2 => (0..2_usize).prop_map(|source| Step::Request { sources: vec![source], always: false, hint: None }),
+        2 => Just(Step::See),
         2 => Just(Step::Evaluate { evaluator: 0 }),
         6 => (1..5_u8).prop_map(|calls| Step::GoOn { evaluator: 0, calls }),
     ]
@@ -79,6 +80,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (0..2_usize).prop_map(|source| Step::DeleteBranch { source }),
         6 => (sources, any::<bool>(), prop::option::weighted(0.3, 0..4_u8))
             .prop_map(|(sources, always, hint)| Step::Request { sources, always, hint }),
+        10 => Just(Step::See),
         10 => (0..2_usize).prop_map(|evaluator| Step::Evaluate { evaluator }),
         4 => (0..2_usize).prop_map(|evaluator| Step::Settle { evaluator }),
         3 => (0..2_usize).prop_map(|evaluator| Step::ReleaseWaiting { evaluator }),

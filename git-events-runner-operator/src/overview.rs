@@ -105,7 +105,7 @@ fn of_trigger<K: TriggerKind>(trigger: &Guarded<K>, now: Timestamp) -> Vec<Line>
             next.map_or_else(nothing, |next| format!("in {}", roughly(next.duration_since(now)))),
         ])
     };
-    readable.sources().iter().map(of_source).collect()
+    readable.spec().sources.names.iter().map(of_source).collect()
 }
 
 /// When it looks again by itself: it is computed and not stored, since that would be a write at every check.

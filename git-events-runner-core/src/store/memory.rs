@@ -56,9 +56,13 @@ impl InMemoryStore {
 #[async_trait]
 impl StateStore for InMemoryStore {
     async fn load(&self, id: &TriggerId) -> Result<Loaded, StateError> {
+        self.recent(id).ok_or_else(|| StateError::NotFound(id.clone()))
+    }
+
+    fn recent(&self, id: &TriggerId) -> Option<Loaded> {
         let triggers = self.lock();
-        let stored = triggers.get(id).ok_or_else(|| StateError::NotFound(id.clone()))?;
-        Ok(Loaded { state: stored.state.clone(), version: Version(stored.writes.to_string()), generation: stored.generation })
+        let stored = triggers.get(id)?;
+        Some(Loaded { state: stored.state.clone(), version: Version(stored.writes.to_string()), generation: stored.generation })
     }
 
     async fn record(&self, id: &TriggerId, version: &Version, change: &Change) -> Result<(), StateError> {

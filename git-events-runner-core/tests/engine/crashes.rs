@@ -11,6 +11,7 @@ use super::fixture::*;
 fn store(f: &Fixture, record: impl Fn(&TriggerId, &Version, &Change) -> Result<(), StateError> + Send + 'static) -> MockStateStore {
     let mut store = MockStateStore::new();
     let real = f.store.clone();
+    store.expect_recent().returning(|_| None);
     store.expect_load().returning(move |id| at_once(real.load(id)));
     store.expect_record().returning(record);
     store
@@ -235,10 +236,47 @@ fn a_check_that_finds_nothing_registers_and_records_nothing() {
     f.catalog.add_action(action);
     let mut store = MockStateStore::new();
     let real = f.store.clone();
+    store.expect_recent().return_const(None);
     store.expect_load().times(1).returning(move |id| at_once(real.load(id)));
     store.expect_record().never();
     f.wait(60);
     assert!(is_unchanged(&f.evaluate_with(&store, Some(f.now)).unwrap(), "a"));
+
+    // It does not even load a state that is known as well as this.
+    let mut store = MockStateStore::new();
+    let real = f.store.clone();
+    store.expect_recent().returning(move |id| real.recent(id));
+    store.expect_load().never();
+    store.expect_record().never();
+    f.settle();
+    f.wait(60);
+    assert!(is_unchanged(&f.evaluate_with(&store, Some(f.now)).unwrap(), "a"));
+}
+
+#[test]
+fn what_was_seen_of_a_state_lately_decides_nothing_but_that_nothing_is_to_do() {
+    let mut f = Fixture::new(|_| {});
+    push(&f.a, "1");
+    f.fire();
+    f.finish_all();
+    f.settle();
+    let (before, real) = (f.store.recent(&f.id), f.store.clone());
+    let late = || {
+        let (before, load, record) = (before.clone(), real.clone(), real.clone());
+        let mut store = MockStateStore::new();
+        store.expect_recent().returning(move |_| before.clone());
+        store.expect_load().returning(move |id| at_once(load.load(id)));
+        store.expect_record().returning(move |id, version, change| at_once(record.record(id, version, change)));
+        store
+    };
+    push(&f.a, "2");
+    f.wait(60);
+    f.evaluate_with(&late(), Some(f.now)).unwrap();
+    assert_eq!(f.begun().len(), 2, "the second commit runs");
+    // That has not come to what is known lately, by which the same commit is new.
+    f.wait(60);
+    assert!(is_unchanged(&f.evaluate_with(&late(), Some(f.now)).unwrap(), "a"));
+    assert_eq!(f.begun().len(), 2, "and runs once");
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! Ports that give way before and after each call, so that a test decides who goes on and where a crash falls.
 
+#![expect(clippy::unwrap_used, reason = "this is a test")]
+
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -49,14 +54,45 @@ async fn in_turns<T>(call: impl Future<Output = T>) -> T {
 #[derive(Clone)]
 pub struct InTurns<T>(pub T);
 
+/// A store that is watched: what listeners add is seen late, what evaluators record at once.
+#[derive(Clone)]
+pub struct Watched {
+    pub store: InMemoryStore,
+    seen: Arc<Mutex<Option<Loaded>>>,
+    /// The version of what was recorded last.
+    recorded: Arc<AtomicU64>,
+}
+
+impl Watched {
+    pub fn new(store: InMemoryStore) -> Self {
+        Self { store, seen: Arc::default(), recorded: Arc::default() }
+    }
+
+    /// The watch sees all that was written.
+    pub fn see(&self, id: &TriggerId) {
+        *self.seen.lock().unwrap() = self.store.recent(id);
+    }
+}
+
 #[async_trait]
-impl StateStore for InTurns<InMemoryStore> {
+impl StateStore for Watched {
     async fn load(&self, id: &TriggerId) -> Result<Loaded, StateError> {
-        in_turns(self.0.load(id)).await
+        in_turns(self.store.load(id)).await
+    }
+
+    fn recent(&self, _: &TriggerId) -> Option<Loaded> {
+        let seen = self.seen.lock().unwrap().clone()?;
+        let version: u64 = seen.version.0.parse().unwrap();
+        (version >= self.recorded.load(Ordering::SeqCst)).then_some(seen)
     }
 
     async fn record(&self, id: &TriggerId, version: &Version, change: &Change) -> Result<(), StateError> {
-        in_turns(self.0.record(id, version, change)).await
+        let record = async {
+            self.store.record(id, version, change).await?;
+            self.recorded.store(self.store.writes(id), Ordering::SeqCst);
+            Ok(())
+        };
+        in_turns(record).await
     }
 }
 

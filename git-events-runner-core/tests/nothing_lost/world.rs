@@ -11,7 +11,7 @@ use std::{
 use git_events_runner_core::{engine::Evaluation, *};
 use jiff::{Timestamp, ToSpan as _};
 
-use super::turns::{InTurns, Task, finish, go_on};
+use super::turns::{InTurns, Task, Watched, finish, go_on};
 
 /// How long a run may wait for its start.
 const WAITING_TIMEOUT: Duration = Duration::from_secs(100);
@@ -33,19 +33,53 @@ pub struct Setting {
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Push { source: usize, content: u8 },
-    DeleteBranch { source: usize },
-    Request { sources: Vec<usize>, always: bool, hint: Option<u8> },
-    Evaluate { evaluator: usize },
-    Settle { evaluator: usize },
-    ReleaseWaiting { evaluator: usize },
-    GoOn { evaluator: usize, calls: u8 },
-    Crash { evaluator: usize },
-    Wait { seconds: u8 },
-    Finish { run: usize, well: bool },
-    DeleteRun { run: usize },
-    SourceFails { source: usize, failing: bool },
-    ActionFails { failing: bool },
+    Push {
+        source: usize,
+        content: u8,
+    },
+    DeleteBranch {
+        source: usize,
+    },
+    Request {
+        sources: Vec<usize>,
+        always: bool,
+        hint: Option<u8>,
+    },
+    /// Its watch sees what was written.
+    See,
+    Evaluate {
+        evaluator: usize,
+    },
+    Settle {
+        evaluator: usize,
+    },
+    ReleaseWaiting {
+        evaluator: usize,
+    },
+    GoOn {
+        evaluator: usize,
+        calls: u8,
+    },
+    Crash {
+        evaluator: usize,
+    },
+    Wait {
+        seconds: u8,
+    },
+    Finish {
+        run: usize,
+        well: bool,
+    },
+    DeleteRun {
+        run: usize,
+    },
+    SourceFails {
+        source: usize,
+        failing: bool,
+    },
+    ActionFails {
+        failing: bool,
+    },
 }
 
 /// A trigger that fires each half a minute, and looks at all sources when its evaluator is new.
@@ -101,7 +135,7 @@ impl Evaluator {
 
 pub struct World {
     trigger: TestTrigger,
-    store: InMemoryStore,
+    store: Watched,
     sources: Vec<InMemorySource>,
     action: InMemoryAction,
     catalog: InTurns<InMemoryCatalog>,
@@ -137,8 +171,8 @@ impl World {
             concurrency: setting.concurrency,
             ..Plan::new(&refs, Watch::new(main()), action.id())
         };
-        let (store, catalog) = (InMemoryStore::default(), InMemoryCatalog::default());
-        store.add(&id, plan.generation);
+        let (store, catalog) = (Watched::new(InMemoryStore::default()), InMemoryCatalog::default());
+        store.store.add(&id, plan.generation);
         sources.iter().for_each(|source| catalog.add_source(InTurns(source.clone())));
         catalog.add_action(InTurns(action.clone()));
         let now = Timestamp::from_second(1_000_000_000).unwrap();
@@ -173,6 +207,7 @@ impl World {
                 self.asked.remove(&self.sources[*source].id().name);
             }
             Step::Request { sources, always, hint } => self.request(sources, *always, *hint),
+            Step::See => self.store.see(&self.trigger.id),
             Step::Evaluate { evaluator } => self.begin(*evaluator, Self::evaluation),
             Step::Settle { evaluator } => self.begin(*evaluator, Self::settling),
             Step::ReleaseWaiting { evaluator } => self.begin(*evaluator, Self::releasing),
@@ -207,7 +242,7 @@ impl World {
         let sources: BTreeSet<_> = sources.iter().map(|&source| self.sources[source].id().name.clone()).collect();
         let commit = hint.map(|content| CommitId::digest_of([content]));
         let request = PendingRequest { sources: sources.clone(), received_at: self.now, commit, always };
-        let accepted = at_once(self.store.request(&self.trigger.id, &FireRequest { id: id.clone(), request }));
+        let accepted = at_once(self.store.store.request(&self.trigger.id, &FireRequest { id: id.clone(), request }));
         if accepted.is_ok() {
             self.asked.extend(sources.clone());
             if always {
@@ -224,7 +259,7 @@ impl World {
     }
 
     fn evaluation(&mut self, mut memory: engine::Memory) -> Task<Done> {
-        let (trigger, store, catalog, now) = (self.trigger.clone(), InTurns(self.store.clone()), self.catalog.clone(), self.now);
+        let (trigger, store, catalog, now) = (self.trigger.clone(), self.store.clone(), self.catalog.clone(), self.now);
         Box::pin(async move {
             let evaluation = engine::evaluate(&trigger, &store, &catalog, &mut memory, now).await;
             Done::Evaluated(memory, now, evaluation)
@@ -234,7 +269,7 @@ impl World {
     fn settling(&mut self, mut memory: engine::Memory) -> Task<Done> {
         let oldest = self.now - WAITING_TIMEOUT;
         self.expired_until = self.expired_until.max(oldest);
-        let (trigger, store, action, now) = (self.trigger.clone(), InTurns(self.store.clone()), InTurns(self.action.clone()), self.now);
+        let (trigger, store, action, now) = (self.trigger.clone(), self.store.clone(), InTurns(self.action.clone()), self.now);
         Box::pin(async move {
             let settled = engine::settle(&trigger, &store, &action, &mut memory, WAITING_TIMEOUT, now).await;
             Done::Settled(memory, settled.map_or(Some(now), |settled| settled.next))
@@ -242,7 +277,7 @@ impl World {
     }
 
     fn releasing(&mut self, _memory: engine::Memory) -> Task<Done> {
-        let (trigger, store, catalog) = (self.trigger.clone(), InTurns(self.store.clone()), self.catalog.clone());
+        let (trigger, store, catalog) = (self.trigger.clone(), self.store.clone(), self.catalog.clone());
         Box::pin(async move {
             let _again_later = engine::release_waiting(&[&trigger], &store, &catalog).await;
             Done::Other
@@ -340,6 +375,7 @@ impl World {
 
     /// Gives back when there is more to do.
     fn evaluate_and_settle(&mut self, evaluator: usize) -> Option<Timestamp> {
+        self.store.see(&self.trigger.id);
         let memory = self.evaluators[evaluator].memory.clone();
         let done = finish(self.evaluation(memory));
         let evaluate_again = self.ended(evaluator, done);
@@ -350,7 +386,7 @@ impl World {
     }
 
     fn state(&self) -> TriggerState {
-        self.store.state(&self.trigger.id).unwrap()
+        self.store.store.state(&self.trigger.id).unwrap()
     }
 
     /// What holds when there is nothing left to do.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use git_events_runner_core::{KubeCatalog, KubeStore, ObjectRef, RunRef, Scope, Trigger, TriggerId, crd, job::Jobs};
+use git_events_runner_core::{KubeCatalog, KubeStore, Loaded, ObjectRef, RunRef, Scope, Trigger, TriggerId, crd, job::Jobs};
 use jiff::Timestamp;
 use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
@@ -79,7 +79,10 @@ impl Leader {
         let recheck = Recheck { git_repos, cluster_git_repos, doubted: Arc::default() };
         let triggers = Arc::new(Triggers {
             client: self.client.clone(),
-            store: KubeStore::new(self.client.clone()),
+            store: KubeStore::new(self.client.clone()).with_watch({
+                let known = known.clone();
+                move |id| known.state(id)
+            }),
             catalog: self.catalog.clone(),
             turns: Arc::default(),
             firings: Arc::clone(&self.firings),
@@ -198,6 +201,20 @@ impl Known {
             crd::ScheduleTrigger::KIND => self.schedule.reconcile(Some(&id.namespace), &id.name).await,
             crd::WebhookTrigger::KIND => self.webhook.reconcile(Some(&id.namespace), &id.name).await,
             _ => {}
+        }
+    }
+
+    /// The state of a trigger as it was last seen.
+    fn state(&self, id: &TriggerId) -> Option<Loaded> {
+        fn of<K: TriggerKind>(triggers: &Objects<K>, id: &TriggerId) -> Option<Loaded> {
+            let object = triggers.get(Some(&id.namespace), &id.name)?;
+            let trigger = object.0.as_ref().ok()?;
+            KubeStore::loaded(id, trigger.meta(), trigger.spec(), trigger.status())
+        }
+        match id.kind.as_str() {
+            crd::ScheduleTrigger::KIND => of(&self.schedule, id),
+            crd::WebhookTrigger::KIND => of(&self.webhook, id),
+            _ => None,
         }
     }
 

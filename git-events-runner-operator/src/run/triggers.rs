@@ -57,8 +57,8 @@ pub trait TriggerKind:
     /// What it does, as far as it can be done.
     fn policy(&self) -> Result<Arc<dyn Trigger>, crd::InvalidSpec>;
     fn status(&self) -> Option<&crd::TriggerStatus>;
-    /// The names of what it watches.
-    fn sources(&self) -> &[String];
+    /// What both kinds specify.
+    fn spec(&self) -> &crd::TriggerSpec;
     /// What it listens to, if it does.
     fn webhook(&self) -> Option<&crd::Webhook>;
 }
@@ -74,8 +74,8 @@ impl TriggerKind for crd::ScheduleTrigger {
         self.status.as_ref()
     }
 
-    fn sources(&self) -> &[String] {
-        &self.spec.common.sources.names
+    fn spec(&self) -> &crd::TriggerSpec {
+        &self.spec.common
     }
 
     fn webhook(&self) -> Option<&crd::Webhook> {
@@ -94,8 +94,8 @@ impl TriggerKind for crd::WebhookTrigger {
         self.status.as_ref()
     }
 
-    fn sources(&self) -> &[String] {
-        &self.spec.common.sources.names
+    fn spec(&self) -> &crd::TriggerSpec {
+        &self.spec.common
     }
 
     fn webhook(&self) -> Option<&crd::Webhook> {
@@ -295,7 +295,8 @@ impl Triggers {
         tracked: &mut Tracked,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, EvaluateError> {
-        if let Some(text) = object.annotations().get(crd::REQUESTED_AT) {
+        let handled = object.status().and_then(|status| status.last_handled_request.as_ref());
+        if let Some(text) = object.annotations().get(crd::REQUESTED_AT).filter(|text| Some(*text) != handled) {
             engine::request_by_hand(&**trigger, &self.store, text, now).await?;
         }
         let evaluation = engine::prepare(&**trigger, &self.store, &self.catalog, &mut tracked.memory, now).await?;

@@ -1,5 +1,7 @@
 //! The state of triggers in their status.
 
+use std::sync::{Arc, Mutex};
+
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use git_events_runner_core::{
@@ -180,4 +182,30 @@ async fn a_status_that_somebody_has_written_by_hand_is_an_error_that_names_the_f
 fn request(n: usize, source: &str, always: bool) -> FireRequest {
     let request = PendingRequest { sources: [source.to_owned()].into(), received_at: Timestamp::UNIX_EPOCH, commit: None, always };
     FireRequest { id: n.to_string().parse().unwrap(), request }
+}
+
+#[tokio::test]
+async fn what_a_watch_has_seen_is_used_until_something_is_recorded_that_it_has_not_seen() {
+    let trigger = Trigger::new().await;
+    let seen = Arc::new(Mutex::new(None));
+    let store = KubeStore::new(trigger.client.clone()).with_watch({
+        let seen = Arc::clone(&seen);
+        move |_| seen.lock().unwrap().clone()
+    });
+    assert_eq!(store.recent(&trigger.id), None, "nothing was seen");
+    let before = store.load(&trigger.id).await.unwrap();
+    *seen.lock().unwrap() = Some(before.clone());
+    assert_eq!(store.recent(&trigger.id), Some(before.clone()));
+
+    store.record(&trigger.id, &before.version, &ran("app", 0, RunResult::Running)).await.unwrap();
+    assert_eq!(store.recent(&trigger.id), None, "what was seen is older than what was recorded");
+    let after = store.load(&trigger.id).await.unwrap();
+    *seen.lock().unwrap() = Some(after.clone());
+    assert_eq!(store.recent(&trigger.id), Some(after.clone()));
+
+    // A write that was refused may have been made, as far as is known here, until somebody looks.
+    let refused = store.record(&trigger.id, &before.version, &ran("app", 1, RunResult::Running)).await;
+    assert!(matches!(refused, Err(StateError::Conflict)), "{refused:?}");
+    assert_eq!(store.load(&trigger.id).await.unwrap(), after);
+    assert_eq!(store.recent(&trigger.id), Some(after));
 }
