@@ -5,6 +5,8 @@
 mod cloner {
     mod ends;
     mod fixture;
+    mod job;
+    mod large;
     mod places;
     mod submodules;
     mod works;

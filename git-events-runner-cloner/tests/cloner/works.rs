@@ -95,6 +95,17 @@ fn the_folder_git_is_kept_on_request() {
 }
 
 #[test]
+fn a_commit_without_files_leaves_the_folder_empty() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    let commit = server.repo("app").unwrap().commit_and_push("main").unwrap();
+    let clone = Clone::of(&server.uri("app"), commit).arg("--submodules");
+    let ended = clone.run();
+    ended.assert_success();
+    assert_eq!(ended.output.last().map(String::as_str), Some("checked out 0 files, 0 bytes"));
+    assert_eq!(fs::read_dir(clone.destination()).unwrap().count(), 0);
+}
+
+#[test]
 fn as_much_of_the_history_is_kept_as_is_asked_for() {
     for old_protocol in [false, true] {
         let server = GitServer::start(&Options { old_protocol, ..Options::default() }).unwrap();
