@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result};
 
 #[path = "checks/engine.rs"]
 mod engine;
+#[path = "checks/files.rs"]
+mod files;
 #[path = "checks/git.rs"]
 mod git;
 #[path = "checks/measure.rs"]
@@ -13,6 +15,8 @@ mod measure;
 async fn main() -> Result<()> {
     println!("{}\n", machine()?);
     git::print().await?;
+    println!();
+    files::print().await?;
     println!();
     engine::print().await
 }

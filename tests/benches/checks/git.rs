@@ -22,7 +22,7 @@ const TIMES: u32 = 100;
 const MANY_REFS: usize = 20_000;
 
 /// What one check takes.
-struct Check {
+pub struct Check {
     cost: Cost,
     requests: f64,
     sent: f64,
@@ -44,11 +44,12 @@ pub async fn print() -> Result<()> {
         let uri = server.uri(name);
         let repository = Repository::new(RepoUri::parse_with_local(&uri, Path::new("/"))?);
         let source = |client| GitSource::new(ObjectRef::cluster("ClusterGitRepo", name), repository.clone(), client);
-        let first = measure(&server, Whose::Ours, || source(GitClient::default()), async |source| look(&source, tip).await).await?;
+        let first =
+            measure((&server, TIMES), Whose::Ours, || source(GitClient::default()), async |source| look(&source, tip).await).await?;
         let kept = source(GitClient::default());
         look(&kept, tip).await?;
-        let later = measure(&server, Whose::Ours, || &kept, async |source| look(source, tip).await).await?;
-        let git = measure(&server, Whose::Children, || &repo, async |repo| ls_remote(repo, &uri, tip)).await?;
+        let later = measure((&server, TIMES), Whose::Ours, || &kept, async |source| look(source, tip).await).await?;
+        let git = measure((&server, TIMES), Whose::Children, || &repo, async |repo| ls_remote(repo, &uri, tip)).await?;
         let title = if refs == 1 { "1 ref".to_owned() } else { format!("{refs} refs") };
         for (kind, check) in [("first", &first), ("later", &later), ("`git ls-remote --heads URL main`", &git)] {
             println!("| {title} | {kind} | {} |", check.columns(&git));
@@ -58,7 +59,8 @@ pub async fn print() -> Result<()> {
 }
 
 impl Check {
-    fn columns(&self, git: &Self) -> String {
+    /// Beside what git takes.
+    pub fn columns(&self, git: &Self) -> String {
         let percent = |part: f64, whole: f64| format!("{:.1} %", 100.0 * part / whole);
         let Self { cost, requests, sent, received } = self;
         [
@@ -75,12 +77,18 @@ impl Check {
     }
 }
 
-async fn measure<T>(server: &GitServer, whose: Whose, prepare: impl FnMut() -> T, run: impl AsyncFnMut(T) -> Result<()>) -> Result<Check> {
+/// Measures what is done so many times.
+pub async fn measure<T>(
+    (server, times): (&GitServer, u32),
+    whose: Whose,
+    prepare: impl FnMut() -> T,
+    run: impl AsyncFnMut(T) -> Result<()>,
+) -> Result<Check> {
     requests_so_far(server)?;
-    let cost = repeat(TIMES, whose, prepare, run).await?;
+    let cost = repeat(times, whose, prepare, run).await?;
     let requests = requests_so_far(server)?;
     // With the one that is not timed.
-    let each = |total: u64| total as f64 / f64::from(TIMES + 1);
+    let each = |total: u64| total as f64 / f64::from(times + 1);
     let sum = |bytes: fn(&LoggedRequest) -> u64| each(requests.iter().map(bytes).sum());
     Ok(Check { cost, requests: each(requests.len() as u64), sent: sum(|request| request.received), received: sum(|request| request.sent) })
 }

@@ -18,7 +18,7 @@ use crate::CommitId;
 const MAX_OBJECT: u64 = 16 << 20;
 
 /// What keeping an object costs besides its bytes, at most.
-const OVERHEAD: u64 = 160;
+const OVERHEAD: u64 = 256;
 
 /// Bytes that are unpacked at a time.
 const PIECE: usize = 32 * 1024;
