@@ -154,6 +154,21 @@ async fn contents_stay_where_they_are_if_the_server_can_leave_them_out() {
 }
 
 #[tokio::test]
+async fn a_server_that_leaves_out_something_else_only_sends_contents_too() {
+    for old_protocol in [false, true] {
+        let server = GitServer::start(&Options { old_protocol, ..Options::default() }).unwrap();
+        let repo = server.repo("app").unwrap();
+        allow_filter(&repo);
+        repo.git(&["-C", repo.bare().to_str().unwrap(), "config", "uploadpackfilter.blob:none.allow", "false"]).unwrap();
+        fill(&repo);
+        assert_eq!(digest(&fresh(&server.uri("app")), &PATTERNS).await, digest(&local(&repo), &PATTERNS).await);
+        // One of the old protocol asks twice for a list of its refs, and one of the new one for the ref first; both are asked again.
+        let requests = server.take_requests(5).unwrap();
+        assert_eq!(requests.len(), 5, "{requests:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_commit_that_was_seen_before_costs_no_more_than_its_ref() {
     let server = GitServer::start(&Options::default()).unwrap();
     let repo = server.repo("app").unwrap();

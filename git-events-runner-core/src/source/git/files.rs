@@ -39,6 +39,9 @@ const VERSION: u8 = 1;
 /// How many digests are remembered; some 200 bytes each.
 const MAX_DIGESTS: usize = 20_000;
 
+/// What git says of a filter that its configuration does not allow.
+const NO_FILTER: &str = "filter 'blob:none' not supported";
+
 /// The digests that have been made, and the trees that were fetched last.
 #[derive(Default)]
 pub(super) struct Files {
@@ -214,23 +217,37 @@ async fn fetch(repository: &Repository, client: &GitClient, commit: CommitId, na
     let late = |phase| error::timeout(repository, repository.timeout, phase);
     let let_in = timeout_at(deadline, client.let_in(repository)).await;
     let let_in = let_in.unwrap_or_else(|_| Err(late("waiting for a token")))?;
-    let mut exchange = Exchange::new(&let_in, client)?;
     let turn = timeout_at(deadline, client.hosts().turn(repository)).await;
     let turn = turn.unwrap_or_else(|_| Err(late("waiting for other checks of the same host")))?;
-    let (sender, receiver) = store::channel();
-    let charge = Charge { memory: Arc::clone(&client.files().memory), kept: 0, skipped: 0, limits: client.limits().clone() };
-    let received = blocking(move |cancelled| receive(charge, receiver, cancelled));
-    let fetched = timeout_at(deadline, join(exchange.fetch(&commit, name, Content::Trees, sender), received)).await;
-    let trees = match fetched {
-        Err(_) => Err(late(exchange.phase())),
-        // If both have failed, the end of the fetch is why the other was cancelled.
-        Ok((Err(error), _)) => Err(error),
-        Ok((Ok(()), trees)) => trees.map_err(|failure| into_error(failure, repository, &commit)),
+    let fetch = async |content| {
+        let mut exchange = Exchange::new(&let_in, client)?;
+        let fetched = timeout_at(deadline, fetch_by(&mut exchange, repository, client, (&commit, name, content))).await;
+        fetched.unwrap_or_else(|_| Err(late(exchange.phase())))
+    };
+    let trees = match fetch(Content::Trees).await {
+        // A server may say that it can leave objects out, and then not leave out these.
+        Err(error) if error.to_string().contains(NO_FILTER) => fetch(Content::Files { depth: 1 }).await,
+        trees => trees,
     };
     if let Some(turn) = turn {
         turn.end(&trees);
     }
     trees
+}
+
+async fn fetch_by(
+    exchange: &mut Exchange<'_>,
+    repository: &Repository,
+    client: &GitClient,
+    (commit, name, content): (&CommitId, &str, Content),
+) -> Result<Trees, SourceError> {
+    let (sender, receiver) = store::channel();
+    let charge = Charge { memory: Arc::clone(&client.files().memory), kept: 0, skipped: 0, limits: client.limits().clone() };
+    let received = blocking(move |cancelled| receive(charge, receiver, cancelled));
+    let (fetched, trees) = join(exchange.fetch(commit, name, content, sender), received).await;
+    // If both have failed, the end of the fetch is why the other was cancelled.
+    fetched?;
+    trees.map_err(|failure| into_error(failure, repository, commit))
 }
 
 /// Takes a pack, as it arrives.
