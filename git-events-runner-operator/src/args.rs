@@ -96,6 +96,19 @@ pub struct Run {
     /// The namespaces whose objects are watched, separated by commas [default: all]
     #[arg(long, env, value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
+    /// File with the certificate that webhooks are served with, as PEM; it is read again when it changes [default: none, they are served by
+    /// http]
+    #[arg(long, env, value_name = "FILE", requires = "tls_key_path", conflicts_with = "tls_secret_name")]
+    pub tls_cert_path: Option<PathBuf>,
+    /// File with the key of that certificate
+    #[arg(long, env, value_name = "FILE", requires = "tls_cert_path")]
+    pub tls_key_path: Option<PathBuf>,
+    /// Secret with that certificate and its key, as tls.crt and tls.key, instead of files
+    #[arg(long, env, value_parser = object_name)]
+    pub tls_secret_name: Option<String>,
+    /// The namespace of that Secret [default: the operator's own]
+    #[arg(long, env, value_parser = namespace, requires = "tls_secret_name")]
+    pub tls_secret_namespace: Option<String>,
     /// The hosts that repositories and their proxies may be on, separated by commas; `*` stands for any characters [default: all]
     #[arg(long, env, value_delimiter = ',', value_name = "GLOB")]
     pub allowed_hosts: Vec<String>,

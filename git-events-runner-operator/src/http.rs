@@ -7,16 +7,24 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hyper::server::conn::http1;
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::HttpService,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{Semaphore, watch},
+    time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 use warp::{Filter, Reply};
 
@@ -33,8 +41,12 @@ const MAX_CONNECTIONS: usize = 1024;
 /// How long requests in flight may take after the end was asked for.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Serves until `stop` turns true, then finishes what is in flight.
-pub async fn serve<F>(listener: TcpListener, routes: F, mut stop: watch::Receiver<bool>)
+/// How long a client may take to agree on how to encrypt.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Serves until `stop` turns true, then finishes what is in flight. With a configuration of TLS, connections are encrypted by the one of the
+/// moment that they come.
+pub async fn serve<F>(listener: TcpListener, tls: Option<watch::Receiver<Arc<ServerConfig>>>, routes: F, mut stop: watch::Receiver<bool>)
 where
     F: Filter + Clone + Send + Sync + 'static,
     F::Extract: Reply,
@@ -62,15 +74,18 @@ where
                 continue;
             }
         };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_WITHIN)
-            .max_buf_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service.clone());
-        let connection = in_flight.watch(connection);
+        let (service, watcher) = (service.clone(), in_flight.watcher());
+        let tls = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let served = match tls {
+                None => watcher.watch(connection(stream, service)).await.map_err(anyhow::Error::from),
+                Some(tls) => match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => watcher.watch(connection(stream, service)).await.map_err(anyhow::Error::from),
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(late) => Err(late.into()),
+                },
+            };
+            if let Err(error) = served {
                 debug!("a connection ended: {error}");
             }
             drop(permit);
@@ -80,6 +95,22 @@ where
     if tokio::time::timeout(DRAIN_WITHIN, in_flight.shutdown()).await.is_err() {
         warn!("requests in flight took longer than {DRAIN_WITHIN:?} to finish, and were given up");
     }
+}
+
+fn connection<I, S>(stream: I, service: S) -> http1::Connection<TokioIo<I>, S>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming>,
+    S::ResBody: 'static,
+    <S::ResBody as Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
 }
 
 /// Binds the first of these addresses that can be; `flags` choose another.

@@ -269,7 +269,7 @@ impl Local {
         }
         let hooks = std::mem::replace(&mut self.hooks, LocalHooks::new(self.agenda.clone()));
         let routes = webhook::routes(Arc::new(hooks), Arc::new(self.store.clone()), PARALLEL);
-        Ok(tokio::spawn(http::serve(listener, routes, stop)))
+        Ok(tokio::spawn(http::serve(listener, None, routes, stop)))
     }
 
     async fn beat(&mut self) {

@@ -21,6 +21,7 @@ mod runtime_config;
 mod stdout;
 mod stop;
 mod supervise;
+mod tls;
 mod trigger;
 mod utility;
 mod validate;

@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     overview::page::Page,
     runtime_config::Follower,
-    stop,
+    stop, tls,
     utility::{self, Pulse},
     webhook,
 };
@@ -65,6 +65,10 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         leader_lease_grace: grace,
         metrics_prefix,
         watch_namespaces,
+        tls_cert_path,
+        tls_key_path,
+        tls_secret_name,
+        tls_secret_namespace,
         allowed_hosts,
         log: _,
     } = args;
@@ -78,7 +82,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let webhooks = http::bind(&http::everywhere(webhooks_port), "webhooks", "--webhooks-port").await?;
     let cluster = watch::Sender::new(None);
     let utility_routes = utility::routes(pulse.clone(), ready.subscribe(), metrics.clone(), Page::new(cluster.subscribe()));
-    let utility = tokio::spawn(http::serve(utility, utility_routes, stop.clone()));
+    let utility = tokio::spawn(http::serve(utility, None, utility_routes, stop.clone()));
 
     // Every write ends before another may lead.
     let client = client::connect(grace * 3 / 4).await?;
@@ -106,6 +110,10 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         move |answer| metrics.answered(answer.status().as_u16(), answer.elapsed())
     });
     let hooks = webhook::routes(hooks, Arc::new(KubeStore::new(client.clone())), webhooks_parallelism.get()).with(measure);
+    let files = tls_cert_path.zip(tls_key_path).map(|(certificate, key)| tls::Place::Files { certificate, key });
+    let secret =
+        tls_secret_name.map(|name| tls::Place::secret(client.clone(), tls_secret_namespace.as_deref().unwrap_or(&namespace), name));
+    let certificate = files.or(secret);
     let lease = LeaseConfig { namespace: namespace.clone(), name: leader_lease_name, identity, duration, grace };
     let (parallelism, firings_too) = (u16::try_from(schedule_parallelism.get()).unwrap_or(u16::MAX), Arc::clone(&firings));
     let leader =
@@ -114,9 +122,16 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let answer = async {
         // Before that, triggers that are there would be told not to be, and some forges never come back after that.
         let mut stopped = stop.clone();
-        tokio::select! { () = triggers.are_known() => {}, () = stop::requested(&mut stopped) => return }
+        let prepared = async {
+            triggers.are_known().await;
+            match certificate {
+                Some(place) => Some(tls::follow(place).await),
+                None => None,
+            }
+        };
+        let tls = tokio::select! { tls = prepared => tls, () = stop::requested(&mut stopped) => return };
         ready.send_replace(true);
-        http::serve(webhooks, hooks, stop.clone()).await;
+        http::serve(webhooks, tls, hooks, stop.clone()).await;
     };
     let lead = leader::lead(client, lease, stop.clone(), |now| firings_too.handled(now), |leadership| leader.lead(leadership));
     tokio::select! {

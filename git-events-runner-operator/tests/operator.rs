@@ -19,6 +19,7 @@ mod operator {
     mod runs;
     mod slots;
     mod taking_over;
+    mod tls;
     mod typical_flow;
     mod utility;
     mod waiting;

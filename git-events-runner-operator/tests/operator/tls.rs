@@ -1,0 +1,109 @@
+//! Webhooks by https.
+
+use std::{fs, path::Path, sync::Arc};
+
+use git_events_runner_tests::{Auth, Operator};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    fixture::{Fixture, wait_for},
+    manifests::{action, git_repo, secret, webhook_trigger, with},
+};
+
+/// A certificate, and it with its key as PEM.
+struct Certificate {
+    der: CertificateDer<'static>,
+    pem: String,
+    key: String,
+}
+
+impl Certificate {
+    fn new() -> Self {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Self { der: cert.der().clone(), pem: cert.pem(), key: signing_key.serialize_pem() }
+    }
+
+    fn secret(&self) -> serde_json::Value {
+        secret("certificate", &[("tls.crt", &self.pem), ("tls.key", &self.key)])
+    }
+
+    /// Posts to the operator as somebody who trusts this certificate alone; None if that is not what is shown.
+    async fn post(&self, operator: &Operator, path: &str) -> Option<String> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions().unwrap();
+        let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+        let stream = TcpStream::connect(("127.0.0.1", operator.webhooks_port())).await.ok()?;
+        let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.ok()?;
+        let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        Some(answer)
+    }
+
+    async fn wait_until_shown(&self, operator: &Operator, path: &str) -> String {
+        wait_for("an answer with this certificate", async || self.post(operator, path).await).await
+    }
+}
+
+async fn fixture() -> (Fixture, String) {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    f.put(with(webhook_trigger("hook", "app", "act"), "sources.watchOn", json!({ "onChangeOnly": false }))).await;
+    let path = format!("/{}/hook/app", &*f.namespace);
+    (f, path)
+}
+
+#[tokio::test]
+async fn webhooks_are_served_with_the_certificate_of_a_secret_and_with_the_one_that_comes_after_it() {
+    let (f, path) = fixture().await;
+    let (first, second) = (Certificate::new(), Certificate::new());
+    f.put(first.secret()).await;
+    let operator = f.operator(&["--tls-secret-name", "certificate"]);
+    let answer = first.wait_until_shown(&operator, &path).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    f.wait_for_succeeded(1).await;
+    operator.webhook(&path, ("x-unused", "")).expect_err("it is not served by http");
+
+    f.put(secret("certificate", &[("tls.crt", &first.pem), ("tls.key", "no key")])).await;
+    operator.wait_for_line("the certificate for webhooks cannot be used, and is looked at again: the key is no PEM").unwrap();
+    assert!(first.post(&operator, &path).await.is_some(), "the last good one stays in use");
+    f.put(second.secret()).await;
+    second.wait_until_shown(&operator, &path).await;
+    assert!(first.post(&operator, &path).await.is_none());
+}
+
+#[tokio::test]
+async fn a_certificate_in_files_is_read_again_when_it_changes() {
+    let (f, path) = fixture().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    let write = |pair: &Certificate| {
+        let replace = |path: &Path, text: &str| {
+            fs::write(path.with_extension("new"), text).unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        };
+        replace(&certificate, &pair.pem);
+        replace(&key, &pair.key);
+    };
+    let (first, second) = (Certificate::new(), Certificate::new());
+    write(&first);
+    let operator = f.operator(&["--tls-cert-path", certificate.to_str().unwrap(), "--tls-key-path", key.to_str().unwrap()]);
+    first.wait_until_shown(&operator, &path).await;
+    write(&second);
+    second.wait_until_shown(&operator, &path).await;
+}
