@@ -1,6 +1,7 @@
 //! Real servers for the tests of git-events-runner, and its own programs.
 
 mod app_server;
+mod canary;
 pub mod cluster;
 mod files;
 mod forge;
@@ -17,6 +18,7 @@ mod ssh_server;
 mod wait;
 
 pub use app_server::{APP, AppBehaviour, AppServer, INSTALLATION};
+pub use canary::{Canaries, ProcessWatch};
 pub use files::files;
 pub use forge::Forge;
 pub use git_daemon::GitDaemon;

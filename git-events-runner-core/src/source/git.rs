@@ -18,6 +18,9 @@ mod exchange;
 mod fetch;
 mod files;
 mod flights;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod github_app;
 mod gitmodules;
 mod hosts;

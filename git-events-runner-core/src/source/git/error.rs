@@ -232,7 +232,7 @@ const NOT_ALLOWED: [&str; 4] = ["access denied", "permission denied", "unauthori
 /// The server reports an error in a line of text.
 pub(super) fn reported(repository: &Repository, text: &str) -> SourceError {
     let uri = &repository.uri;
-    let text = repository.credentials.redact(text).chars().take(MAX_REMOTE).collect::<String>();
+    let text = repository.redact(text).chars().take(MAX_REMOTE).collect::<String>();
     let lower = text.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     let (reason, message) = if says(&NOT_THERE) {

@@ -38,6 +38,13 @@ impl Repository {
         Self { uri, credentials: Credentials::None, tls: Tls::default(), proxy: None, timeout, checkout_timeout }
     }
 
+    /// A text of the server, or of the proxy, without what it may repeat of the credentials for either.
+    pub(super) fn redact(&self, text: &str) -> String {
+        let text = self.credentials.redact(text);
+        let Some((username, password)) = self.proxy.as_ref().and_then(|proxy| proxy.credentials.clone()) else { return text };
+        Credentials::Basic { username, password }.redact(&text)
+    }
+
     /// What tells checks of the same ref apart: everything by which an answer may differ, or the right to have it.
     pub(super) fn digest(&self, name: &str) -> [u8; 32] {
         let repository = serde_json::to_vec(self).expect("it is made of texts and numbers");
@@ -119,7 +126,7 @@ impl Credentials {
     }
 
     /// A text of the server without what it may repeat of these credentials.
-    pub(super) fn redact(&self, text: &str) -> String {
+    fn redact(&self, text: &str) -> String {
         let header = self.authorization().unwrap_or_default();
         let password = match self {
             Self::Basic { password, .. } | Self::Ssh { passphrase: Some(password), .. } => password.0.as_str(),
@@ -237,5 +244,8 @@ mod tests {
         assert_eq!(basic().redact(&text), "no … here: …");
         assert_eq!(Credentials::Token { token: "Bearer canary".into() }.redact("canary?"), "…?");
         assert_eq!(Credentials::None.redact("a"), "a");
+        let mut repository = Repository::new(RepoUri::parse("https://example.com/a").unwrap());
+        repository.proxy = Some(Proxy { url: "http://proxy".to_owned(), credentials: Some(("me".into(), "canary".into())) });
+        assert_eq!(repository.redact(&text), "no … here: …", "those of a proxy are not shown either");
     }
 }

@@ -25,6 +25,8 @@ use crate::SourceError;
 
 mod cut_off;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod known_hosts;
 mod private_key;
 mod public_hosts;
