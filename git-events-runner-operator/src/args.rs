@@ -18,6 +18,7 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Command {
     /// Watch repositories from within a cluster, and run actions as its Jobs
     Run(Run),

@@ -22,6 +22,7 @@ const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
 /// Where the certificate is.
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Place {
     Files { certificate: PathBuf, key: PathBuf },
     Secret { secrets: Api<Secret>, name: String },

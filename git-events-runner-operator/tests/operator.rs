@@ -5,6 +5,7 @@
 mod operator {
     mod broken;
     mod by_hand;
+    mod canary;
     mod deletion;
     mod documentation;
     mod fixture;

@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result};
 
+#[path = "checks/clones.rs"]
+mod clones;
 #[path = "checks/engine.rs"]
 mod engine;
 #[path = "checks/files.rs"]
@@ -17,6 +19,8 @@ async fn main() -> Result<()> {
     git::print().await?;
     println!();
     files::print().await?;
+    println!();
+    clones::print().await?;
     println!();
     engine::print().await
 }

@@ -19,7 +19,7 @@ use crate::measure::{Cost, Whose, milliseconds, repeat};
 const TIMES: u32 = 100;
 
 /// How many refs the large repository has: half of them branches, half of them tags.
-const MANY_REFS: usize = 20_000;
+pub const MANY_REFS: usize = 20_000;
 
 /// What one check takes.
 pub struct Check {
@@ -49,9 +49,12 @@ pub async fn print() -> Result<()> {
         let kept = source(GitClient::default());
         look(&kept, tip).await?;
         let later = measure((&server, TIMES), Whose::Ours, || &kept, async |source| look(source, tip).await).await?;
+        let libgit2 = measure((&server, TIMES), Whose::Ours, || (), async |()| list_by_libgit2(&uri, tip)).await?;
         let git = measure((&server, TIMES), Whose::Children, || &repo, async |repo| ls_remote(repo, &uri, tip)).await?;
         let title = if refs == 1 { "1 ref".to_owned() } else { format!("{refs} refs") };
-        for (kind, check) in [("first", &first), ("later", &later), ("`git ls-remote --heads URL main`", &git)] {
+        for (kind, check) in
+            [("first", &first), ("later", &later), ("libgit2, each time", &libgit2), ("`git ls-remote --heads URL main`", &git)]
+        {
             println!("| {title} | {kind} | {} |", check.columns(&git));
         }
     }
@@ -114,6 +117,15 @@ async fn look(source: &GitSource, tip: CommitId) -> Result<()> {
     Ok(())
 }
 
+/// libgit2 gets all refs, as it does not speak version 2.
+fn list_by_libgit2(uri: &str, tip: CommitId) -> Result<()> {
+    let mut remote = git2::Remote::create_detached(uri)?;
+    let connection = remote.connect_auth(git2::Direction::Fetch, None, None)?;
+    let seen = connection.list()?.iter().find(|head| head.name() == "refs/heads/main").map(|head| head.oid().to_string());
+    ensure!(seen == Some(tip.to_string()), "libgit2 has seen another commit: {seen:?}");
+    Ok(())
+}
+
 fn ls_remote(repo: &GitRepo, uri: &str, tip: CommitId) -> Result<()> {
     let seen = repo.git(&["ls-remote", "--heads", uri, "main"])?;
     ensure!(seen.starts_with(&tip.to_string()), "git has seen another commit: {seen}");
@@ -121,7 +133,7 @@ fn ls_remote(repo: &GitRepo, uri: &str, tip: CommitId) -> Result<()> {
 }
 
 /// Adds refs as a host keeps them: packed.
-fn add_refs(repo: &GitRepo, tip: CommitId, count: usize) -> Result<()> {
+pub fn add_refs(repo: &GitRepo, tip: CommitId, count: usize) -> Result<()> {
     let bare = repo.bare().display().to_string();
     let kind = |number: usize| if number.is_multiple_of(2) { "tags" } else { "heads" };
     let lines: String = (0..count).map(|number| format!("create refs/{}/topic/{number} {tip}\n", kind(number))).collect();
