@@ -358,6 +358,7 @@ async fn more_than_is_accepted_is_too_large() {
     let cases = [
         (Limits { pack: 10_000, ..Limits::default() }, "more bytes of files"),
         (Limits { files: 10_000, ..Limits::default() }, "more bytes of files"),
+        (Limits { file: 10_000, ..Limits::default() }, "a larger file"),
         (Limits { file_count: 2, ..Limits::default() }, "more files in the commit"),
     ];
     for (limits, what) in cases {

@@ -48,6 +48,8 @@ fn the_exit_code_tells_what_has_to_be_done() {
         Clone::of(uri, commit).credentials("basic", &files.each_ref().map(|(name, value)| (name.as_str(), value.as_str())))
     };
     let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+    let dumb = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+                1234567812345678123456781234567812345678\trefs/heads/main\n";
     let busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let (closed, app) = (format!("http://127.0.0.1:{}/app.git", free_port().unwrap()), http.uri("app"));
     let mut not_there = with(&app, "s3cret");
@@ -68,7 +70,8 @@ fn the_exit_code_tells_what_has_to_be_done() {
         (Clone::of(&closed, commit), 5, "no connection to"),
         (Clone::of(&server(Some(busy)), commit), 5, "is not able to answer now (503"),
         (Clone::of(&server(None), commit).arg("--timeout=1"), 6, "took longer than 1s, while waiting for its answer"),
-        (Clone::of(&server(Some(html)), commit), 9, "answers with text/html"),
+        (Clone::of(&server(Some(html)), commit), 9, "answers with text/html, not as a Git server"),
+        (Clone::of(&server(Some(dumb)), commit), 9, "answers with text/plain, not as a Git server (smart http)"),
     ] {
         let ended = clone.run();
         ended.assert_failure(code, message);

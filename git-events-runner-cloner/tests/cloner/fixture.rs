@@ -92,7 +92,7 @@ impl Clone {
         command.args(["--mount", "--propagation=private", "sh", "-c", &script, "sh"]);
         command.arg(self.destination()).arg(self.path("termination-log"));
         command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--no-new-privs", PROGRAM]);
-        command.args(&self.args).current_dir("/");
+        command.args(&self.args).current_dir("/").env("HOME", self.folder.path());
         self.ended(Program::start(command).unwrap())
     }
 }

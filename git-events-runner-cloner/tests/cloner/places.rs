@@ -39,6 +39,9 @@ fn nobody_can_use_it_where_all_but_the_destination_is_read_only() {
     let commit = server.repo("app").unwrap().push("main", &[("folder/a", "1")]).unwrap();
     let clone = Clone::of(&server.uri("app"), commit).arg("--empty-destination");
     fs::create_dir(clone.destination()).unwrap();
+    // Root's own, which nobody else can read.
+    fs::write(clone.path(".gitconfig"), "[broken").unwrap();
+    fs::set_permissions(clone.path(".gitconfig"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     // As Kubernetes mounts an emptyDir: for everybody.
     clone.run_confined("mount --bind \"$D\" \"$D\"; chmod 0777 \"$D\"").assert_success();
     let file = clone.destination().join("folder/a");

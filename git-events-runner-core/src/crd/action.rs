@@ -204,10 +204,10 @@ pub struct ActionJob {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct CloneOptions {
-    /// How many commits of the history are fetched; 0: all. Default: 1.
+    /// How many commits of the history a preserved folder `.git` has; 0: all. Default: 1.
     #[schemars(range(min = 0))]
     pub depth: i32,
-    /// True: submodules are checked out as well. Default: false.
+    /// True: submodules are checked out as well, with the credentials if they are on the same server. Default: false.
     pub submodules: bool,
 }
 

@@ -53,6 +53,8 @@ pub struct Limits {
     pub pack: u64,
     /// Bytes of a commit's files as they are written. 16 GiB: a pack may unpack to a thousand times its size.
     pub files: u64,
+    /// Bytes of one file. 2 GiB: while it is written it is in memory as a whole.
+    pub file: u64,
     /// Number of a commit's files and folders. A million: each takes some 200 bytes of memory, and the largest public trees have half of that.
     pub file_count: u64,
     /// Bytes of the folders of a commit whose files are compared. 64 MiB: some 40 for each file of a million.
@@ -63,7 +65,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { refs: 64 << 20, pack: 4 << 30, files: 16 << 30, file_count: 1_000_000, trees: 64 << 20, all_trees: 256 << 20 }
+        Self { refs: 64 << 20, pack: 4 << 30, files: 16 << 30, file: 2 << 30, file_count: 1_000_000, trees: 64 << 20, all_trees: 256 << 20 }
     }
 }
 

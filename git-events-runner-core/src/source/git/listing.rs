@@ -60,8 +60,11 @@ impl Listing<'_> {
 
     fn add_file(&mut self, entry: &TreeEntry<'_>, path: &[u8]) -> Result<(), Failure> {
         if entry.kind() == Some(ObjectType::Blob) {
-            let size = self.odb.read_header(entry.id()).map_err(Failure::Broken)?.0;
-            self.bytes = self.bytes.saturating_add(size as u64);
+            let size = self.odb.read_header(entry.id()).map_err(Failure::Broken)?.0 as u64;
+            if size > self.limits.file {
+                return Err(Failure::TooLarge("a larger file", self.limits.file));
+            }
+            self.bytes = self.bytes.saturating_add(size);
         }
         if self.bytes > self.limits.files {
             return Err(Failure::TooLarge("more bytes of files", self.limits.files));
