@@ -263,6 +263,24 @@ async fn names_that_git_refuses_are_refused() {
 }
 
 #[tokio::test]
+async fn folders_are_nested_as_deep_as_a_path_can_be_and_no_deeper() {
+    let (_folder, repo) = folder_and_repo();
+    repo.push("main", &[("a", "1")]).unwrap();
+    let mut tree = repo.git(&["rev-parse", "HEAD^{tree}"]).unwrap();
+    for (levels, message) in [(1500, None), (560, Some("folders nested deeper"))] {
+        for _ in 0..levels {
+            tree = raw_tree(&repo, &[("40000", "d", &tree)]);
+        }
+        let commit = repo.git(&["commit-tree", "-m", "deep", &tree]).unwrap().parse().unwrap();
+        let done = check_out(&source(repo.work()), commit).await;
+        match message {
+            None => assert!(done.unwrap().path().join("d/".repeat(levels)).join("a").exists()),
+            Some(message) => assert!(done.unwrap_err().to_string().contains(message)),
+        }
+    }
+}
+
+#[tokio::test]
 async fn modes_that_no_git_writes_any_more_are_those_that_they_stand_for() {
     let (_folder, repo) = folder_and_repo();
     repo.push("main", &[("a", "1")]).unwrap();
