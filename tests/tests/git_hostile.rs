@@ -49,6 +49,15 @@ const SERVERS: usize = 200;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// What is asked of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Check,
+    /// A check of files by patterns, of a commit that is known already.
+    Files,
+    Checkout,
+}
+
 /// A server, what is asked of it, and what comes of that.
 struct Case {
     what: String,
@@ -56,8 +65,7 @@ struct Case {
     /// The port to which nothing is connected afterwards.
     port: u16,
     server: Box<dyn Any + Send + Sync>,
-    /// A checkout, not a check.
-    checkout: bool,
+    asked: Asked,
     reason: Reason,
     retry: Retry,
     message: &'static str,
@@ -73,23 +81,23 @@ impl Case {
         let (what, server) = (what.to_owned(), Box::new(server));
         let timeout = if reason == Reason::Timeout { Duration::from_millis(500) } else { Duration::from_secs(20) };
         let repository = Repository { timeout, checkout_timeout: timeout * 2, ..repository };
-        Self { what, repository, port, server, checkout: false, reason, retry: Retry::Backoff, message }
+        Self { what, repository, port, server, asked: Asked::Check, reason, retry: Retry::Backoff, message }
     }
 
-    fn of_checkout(mut self) -> Self {
-        self.checkout = true;
+    fn of(mut self, asked: Asked) -> Self {
+        self.asked = asked;
         self
     }
 
     async fn ask(&self) -> SourceError {
-        ask(self.repository.clone(), self.checkout).await
+        ask(self.repository.clone(), self.asked).await
     }
 
     /// What is wrong with this error, after this time.
     fn verdict(&self, error: &SourceError, took: Duration) -> Option<String> {
         assert_clear(&self.what, error);
         let is_right = (error.reason(), error.retry()) == (self.reason, self.retry) && error.to_string().contains(self.message);
-        let limit = if self.checkout { self.repository.checkout_timeout } else { self.repository.timeout };
+        let limit = if self.asked == Asked::Checkout { self.repository.checkout_timeout } else { self.repository.timeout };
         let latest = if self.reason == Reason::Timeout { limit + LATE } else { SOON };
         (!is_right || took > latest).then(|| format!("{}: after {took:?}: {error:?}", self.what))
     }
@@ -99,15 +107,21 @@ fn cases() -> Vec<Case> {
     [http::cases(), tcp::cases(), ssh::cases(), proxy::cases()].into_iter().flatten().collect()
 }
 
-async fn ask(repository: Repository, checkout: bool) -> SourceError {
+async fn ask(repository: Repository, asked: Asked) -> SourceError {
     let limits = Limits { refs: 1_000_000, pack: 10_000_000, ..Limits::default() };
     let source = GitSource::new(ObjectRef::namespaced("GitRepo", "default", "app"), repository, GitClient::new(limits));
     let main = Reference::Branch("main".to_owned());
-    if checkout {
-        let into = tempfile::tempdir().unwrap();
-        source.checkout(&Revision { reference: main, commit: CommitId::digest_of("") }, into.path()).await.unwrap_err()
-    } else {
-        source.observe(&Watch::new(main)).await.unwrap_err()
+    let commit = CommitId::digest_of("");
+    match asked {
+        Asked::Check => source.observe(&Watch::new(main)).await.unwrap_err(),
+        Asked::Files => {
+            let watch = Watch { reference: Reference::Commit(commit), files: vec!["*".to_owned()] };
+            source.observe(&watch).await.unwrap_err()
+        }
+        Asked::Checkout => {
+            let into = tempfile::tempdir().unwrap();
+            source.checkout(&Revision { reference: main, commit }, into.path()).await.unwrap_err()
+        }
     }
 }
 
@@ -139,7 +153,7 @@ fn one_clear_error_each_in_time_and_nothing_held_afterwards() {
         let error = runtime.block_on(case.ask());
         let took = begin.elapsed();
         wrong.extend(case.verdict(&error, took));
-        if case.reason == Reason::Timeout && !case.checkout {
+        if case.reason == Reason::Timeout && case.asked != Asked::Checkout {
             latest = latest.max(took.saturating_sub(case.repository.timeout));
         }
         if let Some(server) = case.server.downcast_ref::<Server>() {
@@ -200,7 +214,7 @@ fn nobody_and_an_unknown_host_are_told_apart_from_silence() {
                 repository = ssh::repository(&format!("{scheme}://{host}/app"), &key);
             }
             let repository = Repository { timeout: Duration::from_secs(5), ..repository };
-            let error = runtime.block_on(ask(repository, false));
+            let error = runtime.block_on(ask(repository, Asked::Check));
             assert!(reasons.contains(&error.reason()) && error.to_string().contains(message), "{scheme}: {error}");
             assert_clear(&host, &error);
         }
@@ -214,7 +228,7 @@ fn credentials_do_not_follow_a_redirect_be_it_only_to_another_port() {
     let elsewhere = Server::start(Connection::silence);
     let location = format!("Location: http://{}/app/info/refs\r\n", elsewhere.address);
     let redirecting = Server::start(move |client| client.answer_once("302 Found", &location, b""));
-    let error = runtime.block_on(ask(http::repository(&redirecting), false));
+    let error = runtime.block_on(ask(http::repository(&redirecting), Asked::Check));
     assert_eq!(error.reason(), Reason::ProtocolError, "{error}");
     assert_eq!(elsewhere.accepted(), 0);
 }

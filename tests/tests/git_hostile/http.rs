@@ -11,7 +11,7 @@ use git_events_runner_core::{
 };
 
 use super::{
-    Case,
+    Asked, Case,
     server::{Connection, REF, Server, band, line, pack_start, version_2},
 };
 
@@ -55,7 +55,7 @@ fn check(what: &str, server: Server, reason: Reason, message: &'static str) -> C
 }
 
 fn checkout(what: &str, server: Server, reason: Reason, message: &'static str) -> Case {
-    check(what, server, reason, message).of_checkout()
+    check(what, server, reason, message).of(Asked::Checkout)
 }
 
 fn checks() -> Vec<Case> {

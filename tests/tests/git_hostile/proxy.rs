@@ -12,7 +12,7 @@ use git_events_runner_core::{
 use git_events_runner_tests::ProxyServer;
 
 use super::{
-    Case, http,
+    Asked, Case, http,
     server::{Connection, REF, Server},
 };
 
@@ -127,7 +127,7 @@ fn behind_real_ones() -> Vec<Case> {
                 "more bytes of refs",
             ),
             through(number, "silent within the pack", http::server_that_is_silent_within_the_pack(), Timeout, "receiving its files")
-                .of_checkout(),
+                .of(Asked::Checkout),
         ]);
     }
     cases

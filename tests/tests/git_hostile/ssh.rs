@@ -13,7 +13,7 @@ use git_events_runner_core::{
 use git_events_runner_tests::{SshKey, SshServer};
 
 use super::{
-    Case,
+    Asked, Case,
     server::{Connection, Server},
 };
 
@@ -78,7 +78,7 @@ fn commands() -> Vec<Case> {
         }
         Case::at(&format!("ssh: {what}"), repository, server.port(), Arc::clone(&server), reason, message)
     };
-    let checkout = |what, script: &str, reason, message| check(what, &format!("{PACK}{script}"), reason, message).of_checkout();
+    let checkout = |what, script: &str, reason, message| check(what, &format!("{PACK}{script}"), reason, message).of(Asked::Checkout);
     let slowly = |text: &str| format!("while for piece in {text}; do printf $piece || exit; sleep 0.05; done; do true; done");
     let silent = "cat >/dev/null";
     use Reason::*;

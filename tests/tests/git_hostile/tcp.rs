@@ -8,7 +8,7 @@ use git_events_runner_core::{
 };
 
 use super::{
-    Case,
+    Asked, Case,
     server::{Connection, REF, Server, band, pack_start, version_2},
 };
 
@@ -41,6 +41,11 @@ pub fn cases() -> Vec<Case> {
         ),
         checkout("progress without end", pack(|c| c.endless(&band(2, &[b'x'; 1000]))), TooLarge, "more bytes of files"),
         checkout("a pack of noise", pack(|c| c.endless(&band(1, &[0xff; 1000]))), ProtocolError, "cannot be read: "),
+        files("silent within the pack", pack(Connection::silence), Timeout, "took longer than 500ms, while receiving its files"),
+        files("a byte of the pack now and then", pack(|c| c.trickle(&band(2, b"working"))), Timeout, "took longer than 500ms"),
+        files("progress without end", pack(|c| c.endless(&band(2, &[b'x'; 1000]))), TooLarge, "more bytes of files"),
+        files("a pack of noise", pack(|c| c.endless(&band(1, &[0xff; 1000]))), ProtocolError, "cannot be read: a number that is too large"),
+        files("half closed within the pack", pack(|c| c.half_close(&band(1, b"x"))), ProtocolError, "its answer is cut off"),
         checkout("half closed within the pack", pack(|c| c.half_close(&band(1, b"x"))), ProtocolError, "its answer is cut off"),
     ]
 }
@@ -62,7 +67,16 @@ fn checkout(
     reason: Reason,
     message: &'static str,
 ) -> Case {
-    check(what, script, reason, message).of_checkout()
+    check(what, script, reason, message).of(Asked::Checkout)
+}
+
+fn files(
+    what: &str,
+    script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    reason: Reason,
+    message: &'static str,
+) -> Case {
+    check(&format!("files: {what}"), script, reason, message).of(Asked::Files)
 }
 
 /// Answers the greeting as a server of version 2, and takes the request.
