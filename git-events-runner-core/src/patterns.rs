@@ -8,6 +8,8 @@ use ignore::{
 };
 use sha2::{Digest as _, Sha256};
 
+use crate::Watch;
+
 /// The most bytes that all patterns of a list have together: each file of a repository is compared with all of them.
 const MAX_BYTES: usize = 32 * 1024;
 
@@ -58,6 +60,19 @@ impl Patterns {
         };
         let rule = number(glob);
         if rule < of_folder.rule { of_folder } else { Verdict { rule, is_included } }
+    }
+}
+
+impl Watch {
+    /// Whether one of these paths of files is among what is watched. All are, if there are no patterns, or none that can be used.
+    pub fn is_any_watched<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> bool {
+        let Some(patterns) = Patterns::new(&self.files).ok().filter(|_| !self.files.is_empty()) else { return true };
+        paths.into_iter().any(|path| {
+            let folders = path.match_indices('/').map(|(end, _)| &path.as_bytes()[..end]);
+            let of_folder = folders.fold(Verdict::default(), |verdict, folder| patterns.judge(folder, true, verdict));
+            // What changed may be a submodule, which counts as a folder, and nobody has said so.
+            [false, true].iter().any(|is_folder| patterns.judge(path.as_bytes(), *is_folder, of_folder).is_included)
+        })
     }
 }
 
@@ -196,6 +211,21 @@ mod tests {
         ] {
             assert_eq!(patterns.judge(path, false, Verdict::default()).is_included, expected, "{path:?}");
         }
+    }
+
+    #[test]
+    fn paths_that_somebody_names_are_judged_with_their_folders() {
+        let watched = |patterns: &[&str], paths: &[&str]| {
+            let files = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+            Watch { files, ..Watch::new(crate::Reference::Branch("main".to_owned())) }.is_any_watched(paths.iter().copied())
+        };
+        assert!(watched(&["/charts/"], &["README.md", "charts/app/values.yaml"]));
+        assert!(watched(&["vendor/"], &["libs/vendor"]), "it may be a submodule");
+        assert!(watched(&["*.md"], &["docs/a.md"]));
+        assert!(!watched(&["/charts/", "!*.md"], &["README.md", "charts/README.md", "src/charts/x"]));
+        assert!(!watched(&["*.md"], &[]));
+        assert!(watched(&[], &[]) && watched(&[], &["x"]), "all files are watched");
+        assert!(watched(&["!x"], &["y"]), "it cannot be used");
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use data_encoding::HEXLOWER;
 use futures_util::{Stream, StreamExt as _};
-use git_events_runner_core::{Accepted, FireRequest, Inbox, PendingRequest, Plan, Reason, RequestId, StateError, TriggerId, crd};
+use git_events_runner_core::{
+    Accepted, FireRequest, Inbox, ObjectRef, PendingRequest, Plan, RequestId, StateError, TriggerId, crd, git::RepoUri,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -17,7 +20,17 @@ use warp::{
     reply::Response,
 };
 
-/// The largest body that is taken, in bytes.
+mod matching;
+mod payload;
+mod proof;
+
+pub use proof::{NoProof, Proof};
+
+use matching::{Listening, Look};
+use payload::Forge;
+use proof::Unproven;
+
+/// The largest body that is taken, in bytes. As many are kept at a time as requests are answered.
 const MAX_BODY: usize = 3 << 20;
 
 /// How long a client may take to send its body.
@@ -32,86 +45,31 @@ pub struct Hook {
     pub sources: BTreeSet<String>,
     pub multi_source: bool,
     /// Whether each request starts the action, changed or not.
-    pub always: bool,
-    /// Why it takes no requests, if it does not.
-    pub closed: Option<String>,
-    pub proof: Proof,
-}
-
-/// How a request proves itself.
-pub enum Proof {
-    /// It need not.
-    None,
-    /// By a header that holds the token.
-    Header { name: header::HeaderName, token: Token },
-}
-
-/// Why a trigger cannot tell who asks.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}: {message}")]
-pub struct NoProof {
-    pub reason: Reason,
-    pub message: String,
-}
-
-impl Proof {
-    /// What a trigger asks for. `secret` answers the value of a key of a Secret of its namespace, or what is missing.
-    pub async fn of<F: Future<Output = Result<String, NoProof>>>(
-        webhook: &crd::Webhook,
-        default_header: &str,
-        secret: impl FnOnce(String, String) -> F,
-    ) -> Result<Self, NoProof> {
-        let Some(crd::WebhookAuth { auth_type, secret_ref, key, header }) = &webhook.auth_config else {
-            let message = "set webhook.authConfig, or webhook.allowUnauthenticated if anybody may fire it";
-            return if webhook.allow_unauthenticated { Ok(Self::None) } else { Err(NoProof::new(Reason::AuthenticationRequired, message)) };
-        };
-        if *auth_type != crd::WebhookAuthType::Header {
-            return Err(NoProof::new(Reason::InvalidSpec, "webhook.authConfig.type: only header is available yet"));
-        }
-        let header = header.as_deref().unwrap_or(default_header);
-        let name = header::HeaderName::try_from(header).map_err(|_malformed| {
-            NoProof::new(Reason::InvalidSpec, format!("webhook.authConfig.header: `{header}` cannot be the name of a header"))
-        })?;
-        let token = secret(secret_ref.name.clone(), key.clone()).await?;
-        if token.is_empty() {
-            let message = format!("webhook.authConfig: key `{key}` of the Secret {} is empty", secret_ref.name);
-            return Err(NoProof::new(Reason::SecretNotFound, message));
-        }
-        Ok(Self::Header { name, token: Token::new(token) })
-    }
-}
-
-impl NoProof {
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
-
-/// A token, as its digest: comparing two takes as long however much of them is equal.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
-
-impl Token {
-    pub fn new(token: impl AsRef<[u8]>) -> Self {
-        Self(Sha256::digest(token).into())
-    }
+    always: bool,
+    suspended: bool,
+    /// None: it cannot tell who asks, and takes no requests.
+    proof: Option<Proof>,
+    /// None: it takes any body.
+    listening: Option<Listening>,
 }
 
 impl Hook {
-    /// The hook of a trigger, or of one that cannot tell who asks, a closed one.
-    pub fn new(id: &TriggerId, plan: &Plan, webhook: &crd::Webhook, proof: Result<Proof, NoProof>) -> Self {
-        // What is wrong with a Secret is nobody's business at the other end.
-        let closed = match &proof {
-            Err(_) => Some("the trigger cannot check who asks: see its status, or the log".to_owned()),
-            Ok(_) => plan.suspend.then(|| "the trigger is suspended".to_owned()),
-        };
+    /// The hook of a trigger, or of one that cannot tell who asks, a closed one. `place` answers where a source is.
+    pub fn new(
+        id: &TriggerId,
+        plan: &Plan,
+        webhook: &crd::Webhook,
+        proof: Result<Proof, NoProof>,
+        place: impl Fn(&ObjectRef) -> Option<RepoUri>,
+    ) -> Self {
         Self {
             id: id.clone(),
             sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
             multi_source: webhook.multi_source,
             always: !plan.on_change_only,
-            closed,
-            proof: proof.unwrap_or(Proof::None),
+            suspended: plan.suspend,
+            proof: proof.ok(),
+            listening: Listening::new(webhook, plan, place),
         }
     }
 }
@@ -128,6 +86,16 @@ struct Refused(StatusCode, String);
 
 fn refused(code: StatusCode, message: &str) -> Refused {
     Refused(code, message.to_owned())
+}
+
+impl From<Unproven> for Refused {
+    fn from(unproven: Unproven) -> Self {
+        let code = match &unproven {
+            Unproven::Missing(_) => StatusCode::UNAUTHORIZED,
+            Unproven::Wrong(_) => StatusCode::FORBIDDEN,
+        };
+        Self(code, unproven.to_string())
+    }
 }
 
 #[derive(Serialize)]
@@ -148,7 +116,7 @@ fn answer(code: StatusCode, message: &str, task_id: Option<&str>) -> Response {
 }
 
 /// `POST /{namespace}/{trigger}` and `POST /{namespace}/{trigger}/{source}`; everything else that is HTTP/1.1 is refused as JSON, too.
-/// So many requests are answered at a time; more wait.
+/// So many requests are answered at a time; more wait, and nothing of their bodies is read.
 pub fn routes(
     hooks: Arc<dyn Hooks>,
     inbox: Arc<dyn Inbox>,
@@ -202,8 +170,18 @@ async fn receive<B: Buf>(
     }
     let no_such_trigger = || refused(StatusCode::NOT_FOUND, "there is no such trigger");
     let hook = hooks.find(namespace, name).await.ok_or_else(no_such_trigger)?;
-    discard(body).await?;
-    authenticate(&hook.proof, headers)?;
+    // A token in a header says nothing of the body, so that it is kept only for what it says itself.
+    let keep = hook.listening.is_some() || hook.proof.as_ref().is_some_and(Proof::is_of_body);
+    let body = read(body, keep).await?;
+    let Some(proof) = &hook.proof else {
+        // What is wrong with a Secret is nobody's business at the other end.
+        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the trigger cannot check who asks: see its status, or the log"));
+    };
+    if hook.listening.as_ref().is_some_and(|listening| !listening.forge.can_sign(headers)) {
+        let message = "this forge signs what the form holds and not the form: have it send application/json";
+        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    proof.check(headers, &body, Timestamp::now())?;
     let sources = match source {
         Some(source) if hook.sources.contains(source) => BTreeSet::from([source.to_owned()]),
         Some(_) => return Err(refused(StatusCode::NOT_FOUND, "the trigger has no such source")),
@@ -212,21 +190,37 @@ async fn receive<B: Buf>(
             return Err(refused(StatusCode::BAD_REQUEST, "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}"));
         }
     };
-    if let Some(why) = &hook.closed {
-        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, why));
+    if hook.suspended {
+        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the trigger is suspended"));
     }
-    record(hooks, inbox, &hook, sources).await
+    let (id, look) = match &hook.listening {
+        None => (new_id(), Look { sources, commit: None }),
+        Some(listening) => {
+            let forge = listening.forge;
+            let said = forge.read(headers, &body).map_err(|malformed| refused(StatusCode::BAD_REQUEST, &malformed.to_string()))?;
+            match listening.matching(&said, &sources) {
+                Ok(look) => (forge.delivery(headers).map_or_else(new_id, |delivery| delivery_id(forge, delivery, source)), look),
+                Err(why) => {
+                    info!(trigger = %hook.id, "nothing to do: {why}");
+                    return Ok(answer(StatusCode::OK, &format!("nothing to do: {why}"), None));
+                }
+            }
+        }
+    };
+    drop(body);
+    record(hooks, inbox, &hook, id, look).await
 }
 
-async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, sources: BTreeSet<String>) -> Result<Response, Refused> {
-    let id = RequestId::try_from(uuid::Uuid::new_v4().to_string()).expect("a UUID is 36 hexadecimal digits and hyphens");
-    let request = PendingRequest { sources, received_at: Timestamp::now(), commit: None, always: hook.always };
+async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, id: RequestId, look: Look) -> Result<Response, Refused> {
+    let Look { sources, commit } = look;
+    let request = PendingRequest { sources, received_at: Timestamp::now(), commit, always: hook.always };
     match inbox.request(&hook.id, &FireRequest { id: id.clone(), request }).await {
-        Ok(Accepted::Recorded | Accepted::AlreadyPending) => {
+        Ok(Accepted::Recorded) => {
             info!(trigger = %hook.id, request = %id, "request accepted");
             hooks.accepted(&hook.id);
             Ok(answer(StatusCode::ACCEPTED, "recorded", Some(id.as_str())))
         }
+        Ok(Accepted::AlreadyPending) => Ok(answer(StatusCode::OK, "nothing to do: this delivery is pending already", Some(id.as_str()))),
         Err(full @ StateError::Full(_)) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, &full.to_string())),
         Err(failed) => {
             error!(trigger = %hook.id, "a request cannot be recorded: {failed}");
@@ -235,35 +229,47 @@ async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, sources: BTre
     }
 }
 
+fn new_id() -> RequestId {
+    RequestId::try_from(uuid::Uuid::new_v4().to_string()).expect("a UUID is 36 hexadecimal digits and hyphens")
+}
+
+/// The id of the request that a delivery is, so that one that is repeated while it is pending is the same.
+fn delivery_id(forge: Forge, delivery: &[u8], source: Option<&str>) -> RequestId {
+    let digest = Sha256::new().chain_update(source.unwrap_or_default()).chain_update([0]).chain_update(delivery).finalize();
+    let id = format!("{}-{}", forge.name(), HEXLOWER.encode(&digest[..16]));
+    RequestId::try_from(id).expect("it is at most 42 letters, digits and hyphens")
+}
+
 fn is_content_type_known(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     matches!(kind.as_str(), "application/json" | "application/x-www-form-urlencoded" | "text/plain")
 }
 
-/// Takes the body off the connection, and no more of it than it may have. A token in a header says nothing of it, so none of it is kept.
-async fn discard<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> Result<(), Refused> {
+/// Takes the body off the connection, and no more of it than it may have. None of it is kept if nobody wants to see it.
+async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>, keep: bool) -> Result<Vec<u8>, Refused> {
     let reading = async {
         let mut body = std::pin::pin!(body);
-        let mut length = 0_usize;
+        let (mut kept, mut length) = (vec![], 0_usize);
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
+            let mut chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
             length = length.saturating_add(chunk.remaining());
             if length > MAX_BODY {
                 return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB"));
             }
+            while keep && chunk.has_remaining() {
+                let part = chunk.chunk();
+                kept.extend_from_slice(part);
+                chunk.advance(part.len());
+            }
         }
-        Ok(())
+        Ok(kept)
     };
     let late = |_| refused(StatusCode::REQUEST_TIMEOUT, "the body takes too long");
     tokio::time::timeout(BODY_WITHIN, reading).await.map_err(late)?
 }
 
-fn authenticate(proof: &Proof, headers: &HeaderMap) -> Result<(), Refused> {
-    let Proof::Header { name, token } = proof else { return Ok(()) };
-    match headers.get(name) {
-        Some(given) if Token::new(given) == *token => Ok(()),
-        Some(_) => Err(refused(StatusCode::FORBIDDEN, "the token is wrong")),
-        None => Err(refused(StatusCode::UNAUTHORIZED, &format!("the header {name} with the token is missing"))),
-    }
-}
+#[cfg(test)]
+mod recorded;
+#[cfg(test)]
+mod tests;

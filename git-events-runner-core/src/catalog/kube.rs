@@ -103,6 +103,11 @@ impl KubeCatalog {
         }
     }
 
+    /// Where a source is, if the triggers of a namespace may use it. It reads no Secret.
+    pub fn repo_uri(&self, namespace: &str, source: &ObjectRef) -> Option<RepoUri> {
+        RepoUri::parse(&self.usable_source(namespace, source).ok()?.repo_uri).ok()
+    }
+
     /// A source for nobody in particular, to see whether it can be reached. None: that depends on the namespace of who asks, where its
     /// Secret is.
     ///

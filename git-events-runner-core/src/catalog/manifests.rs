@@ -163,6 +163,11 @@ impl Manifests {
         Ok(value.trim_end_matches(['\r', '\n']).to_owned())
     }
 
+    /// Where a source is, if the triggers of a namespace can use it.
+    pub fn repo_uri(&self, namespace: &str, source: &ObjectRef) -> Option<RepoUri> {
+        self.repository(namespace, source).ok().map(|repository| repository.uri)
+    }
+
     fn git_source(&self, namespace: &str, id: &ObjectRef) -> Result<GitSource, CatalogError> {
         Ok(GitSource::new(id.clone(), self.repository(namespace, id)?, self.client.clone()))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use git_events_runner_core::{KubeCatalog, TriggerId, crd};
+use git_events_runner_core::{KubeCatalog, ObjectRef, TriggerId, crd};
 use tokio::sync::watch;
 
 use super::controller::Objects;
@@ -39,7 +39,8 @@ impl Hooks for ClusterHooks {
         let (id, plan) = (trigger.id(), trigger.plan().ok()?);
         let config = Arc::clone(&self.config.borrow());
         let proof = proof(&trigger.spec.webhook, &id, &self.catalog, &config).await;
-        Some(Arc::new(Hook::new(&id, &plan, &trigger.spec.webhook, proof)))
+        let place = |source: &ObjectRef| self.catalog.repo_uri(namespace, source);
+        Some(Arc::new(Hook::new(&id, &plan, &trigger.spec.webhook, proof, place)))
     }
 
     /// The leader sees it in the status of the trigger.

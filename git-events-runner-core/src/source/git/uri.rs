@@ -125,6 +125,29 @@ impl RepoUri {
         }
     }
 
+    /// Whether both name the same repository: by host and path alone, as it is another port and another user over each transport. Case does
+    /// not count, nor does `.git` at the end. One on disk is the same as none.
+    pub fn is_same_repository(&self, other: &Self) -> bool {
+        self.place().is_some_and(|place| Some(place) == other.place())
+    }
+
+    fn place(&self) -> Option<(&str, String)> {
+        // Where large hosts answer ssh on the port of https.
+        let host = match self.host()? {
+            "ssh.github.com" => "github.com",
+            "altssh.gitlab.com" => "gitlab.com",
+            "altssh.bitbucket.org" => "bitbucket.org",
+            host => host,
+        };
+        let path = match &self.0 {
+            Place::Http(url) => percent_decode_str(url.path()).decode_utf8_lossy().to_lowercase(),
+            Place::Ssh(remote) | Place::Git(remote) => remote.path.to_lowercase(),
+            Place::Local(_) => return None,
+        };
+        let path = path.trim_matches('/');
+        Some((host, path.strip_suffix(".git").unwrap_or(path).to_owned()))
+    }
+
     pub(super) fn reach(&self) -> Reach<'_> {
         match &self.0 {
             Place::Http(url) => Reach::Http(url),
@@ -406,6 +429,40 @@ mod tests {
         ] {
             assert!(!same(one, other), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn the_same_repository_is_known_over_every_transport() {
+        let same = |one: &str, other: &str| {
+            let parse = |text| RepoUri::parse_with_local(text, Path::new("/")).unwrap();
+            parse(one).is_same_repository(&parse(other))
+        };
+        for other in [
+            "https://github.com/Team/app.git",
+            "https://GitHub.com:443/team/app/",
+            "http://github.com/team/%61pp",
+            "git@github.com:team/app.git",
+            "git@github.com:/team/APP",
+            "ssh://me@github.com:2222/team/app.git",
+            "ssh://git@ssh.github.com:443/team/app.git",
+            "git://github.com/team/app",
+        ] {
+            assert!(same("https://github.com/team/app", other), "{other}");
+            assert!(same(other, "git@github.com:team/app"), "{other}");
+        }
+        for other in [
+            "https://github.com/team/app2",
+            "https://github.com/team/app/app",
+            "https://github.com/app",
+            "https://github.com.example.com/team/app",
+            "https://example.com/github.com/team/app",
+            "https://github.com/team/app.git.git",
+            "https://github.com/team/appgit",
+            "/team/app",
+        ] {
+            assert!(!same("https://github.com/team/app", other), "{other}");
+        }
+        assert!(!same("/team/app", "/team/app"), "what is on disk has no host");
     }
 
     #[test]
