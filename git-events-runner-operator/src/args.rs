@@ -9,6 +9,8 @@ use clap::{
 };
 use git_events_runner_core::crd::RUNTIME_CONFIG_NAME;
 
+use crate::rate_limit::Rate;
+
 /// Runs Kubernetes Jobs, or local processes, when a Git repository changes.
 #[derive(Parser)]
 #[command(name = "git-events-runner", version, arg_required_else_help = true)]
@@ -97,6 +99,15 @@ pub struct Run {
     /// The namespaces whose objects are watched, separated by commas [default: all]
     #[arg(long, env, value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
+    /// How many webhook requests are taken: so many at once, and as many again in so many seconds, evenly; more are told to come back
+    #[arg(long, env, value_name = "BURST/SECONDS")]
+    pub hooks_rrl_global: Option<Rate>,
+    /// The same for each trigger
+    #[arg(long, env, value_name = "BURST/SECONDS")]
+    pub hooks_rrl_trigger: Option<Rate>,
+    /// The same for each source of a trigger
+    #[arg(long, env, value_name = "BURST/SECONDS")]
+    pub hooks_rrl_source: Option<Rate>,
     /// File with the certificate that webhooks are served with, as PEM; it is read again when it changes [default: none, they are served by
     /// http]
     #[arg(long, env, value_name = "FILE", requires = "tls_key_path", conflicts_with = "tls_secret_name")]

@@ -268,7 +268,7 @@ impl Local {
             info!("webhook: POST http://{address}{path}");
         }
         let hooks = std::mem::replace(&mut self.hooks, LocalHooks::new(self.agenda.clone()));
-        let routes = webhook::routes(Arc::new(hooks), Arc::new(self.store.clone()), PARALLEL);
+        let routes = webhook::routes(Arc::new(hooks), Arc::new(self.store.clone()), Arc::default(), PARALLEL);
         Ok(tokio::spawn(http::serve(listener, None, routes, stop)))
     }
 

@@ -16,6 +16,7 @@ mod log;
 mod manifest_files;
 mod metrics;
 mod overview;
+mod rate_limit;
 mod run;
 mod runtime_config;
 mod stdout;

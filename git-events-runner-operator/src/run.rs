@@ -16,6 +16,7 @@ use crate::{
     log,
     metrics::Metrics,
     overview::page::Page,
+    rate_limit::RateLimits,
     runtime_config::Follower,
     stop, tls,
     utility::{self, Pulse},
@@ -65,6 +66,9 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         leader_lease_grace: grace,
         metrics_prefix,
         watch_namespaces,
+        hooks_rrl_global,
+        hooks_rrl_trigger,
+        hooks_rrl_source,
         tls_cert_path,
         tls_key_path,
         tls_secret_name,
@@ -109,7 +113,9 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         let metrics = metrics.clone();
         move |answer| metrics.answered(answer.status().as_u16(), answer.elapsed())
     });
-    let hooks = webhook::routes(hooks, Arc::new(KubeStore::new(client.clone())), webhooks_parallelism.get()).with(measure);
+    let limits = Arc::new(RateLimits::new(hooks_rrl_global, hooks_rrl_trigger, hooks_rrl_source));
+    let inbox = Arc::new(KubeStore::new(client.clone()));
+    let hooks = webhook::routes(hooks, inbox, limits, webhooks_parallelism.get()).with(measure);
     let files = tls_cert_path.zip(tls_key_path).map(|(certificate, key)| tls::Place::Files { certificate, key });
     let secret =
         tls_secret_name.map(|name| tls::Place::secret(client.clone(), tls_secret_namespace.as_deref().unwrap_or(&namespace), name));

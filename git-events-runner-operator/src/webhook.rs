@@ -26,6 +26,7 @@ mod proof;
 
 pub use proof::{NoProof, Proof};
 
+use crate::rate_limit::RateLimits;
 use matching::{Listening, Look};
 use payload::Forge;
 use proof::Unproven;
@@ -115,11 +116,20 @@ fn answer(code: StatusCode, message: &str, task_id: Option<&str>) -> Response {
     response
 }
 
+/// Never 429, by which some forges switch a webhook off.
+fn too_many(wait: Duration) -> Response {
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "there were too many requests: try again later", None);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+}
+
 /// `POST /{namespace}/{trigger}` and `POST /{namespace}/{trigger}/{source}`; everything else that is HTTP/1.1 is refused as JSON, too.
 /// So many requests are answered at a time; more wait, and nothing of their bodies is read.
 pub fn routes(
     hooks: Arc<dyn Hooks>,
     inbox: Arc<dyn Inbox>,
+    limits: Arc<RateLimits>,
     parallelism: usize,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
     let parallel = Arc::new(Semaphore::new(parallelism));
@@ -128,10 +138,13 @@ pub fn routes(
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .then(move |method: Method, path: Tail, headers: HeaderMap, body| {
-            let (hooks, inbox, parallel) = (Arc::clone(&hooks), Arc::clone(&inbox), Arc::clone(&parallel));
+            let (hooks, inbox, limits, parallel) = (Arc::clone(&hooks), Arc::clone(&inbox), Arc::clone(&limits), Arc::clone(&parallel));
             async move {
+                if let Err(wait) = limits.take() {
+                    return too_many(wait);
+                }
                 let _permit = parallel.acquire().await;
-                let received = receive(&*hooks, &*inbox, &method, path.as_str(), &headers, body).await;
+                let received = receive(&*hooks, &*inbox, &limits, &method, path.as_str(), &headers, body).await;
                 received.unwrap_or_else(|Refused(code, message)| answer(code, &message, None))
             }
         })
@@ -145,6 +158,7 @@ pub fn routes(
 async fn receive<B: Buf>(
     hooks: &dyn Hooks,
     inbox: &dyn Inbox,
+    limits: &RateLimits,
     method: &Method,
     path: &str,
     headers: &HeaderMap,
@@ -170,6 +184,9 @@ async fn receive<B: Buf>(
     }
     let no_such_trigger = || refused(StatusCode::NOT_FOUND, "there is no such trigger");
     let hook = hooks.find(namespace, name).await.ok_or_else(no_such_trigger)?;
+    if let Err(wait) = limits.take_for(&hook.id, source.filter(|source| hook.sources.contains(*source))) {
+        return Ok(too_many(wait));
+    }
     // A token in a header says nothing of the body, so that it is kept only for what it says itself.
     let keep = hook.listening.is_some() || hook.proof.as_ref().is_some_and(Proof::is_of_body);
     let body = read(body, keep).await?;

@@ -13,6 +13,7 @@ use git_events_runner_core::{
     validate,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::Value;
 
 const SOUND: &str = "apiVersion: git-events-runner.rs/v1alpha1
 kind: GitRepo
@@ -210,4 +211,21 @@ fn the_chart_has_the_definitions_that_are_printed() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/git-events-runner/files/crds.yaml");
     let in_chart = fs::read_to_string(file).unwrap();
     assert!(in_chart == text(&git_events_runner(&["crds"]).stdout), "run `make crds`, and commit {file}");
+}
+
+#[test]
+fn the_chart_gives_only_flags_that_there_are() {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/chart");
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/git-events-runner");
+    for values in ["everything", "published", "least"] {
+        let mut helm = git_events_runner_tests::cluster::helm().unwrap();
+        helm.args(["template", chart, "--show-only=templates/deployment.yaml", &format!("--values={tests}/{values}.yaml")]);
+        let deployment: Value = serde_saphyr::from_str(text(&helm.output().unwrap().stdout)).unwrap();
+        let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        let mut operator = Command::new(env!("CARGO_BIN_EXE_git-events-runner"));
+        operator.args(args.iter().map(|arg| arg.as_str().unwrap())).args(["--webhooks-port=0", "--utility-port=0"]);
+        let output = operator.env("KUBECONFIG", "/dev/null").output().unwrap();
+        let why = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && why.contains("there is neither a kubeconfig nor a ServiceAccount"), "{values}: {why}");
+    }
 }

@@ -102,6 +102,11 @@ impl Cluster {
     }
 }
 
+/// A helm that speaks to no server. The first one on a machine is built, which takes minutes.
+pub fn helm() -> anyhow::Result<Command> {
+    Ok(Command::new(programs::Programs::build(&["helm"])?.join("helm")))
+}
+
 /// A new client with what a kubeconfig says. It belongs to the runtime that it is made in.
 pub async fn client(kubeconfig: &Path) -> anyhow::Result<kube::Client> {
     let config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;

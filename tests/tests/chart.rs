@@ -109,6 +109,10 @@ async fn options_become_flags_and_namespaces_bindings() {
         "--webhooks-parallelism=64",
         "--allowed-hosts=github.com,*.example.com",
         "--metrics-prefix=runner",
+        "--tls-secret-name=webhooks-tls",
+        "--hooks-rrl-global=1000/1",
+        "--hooks-rrl-trigger=30/60",
+        "--hooks-rrl-source=10/60",
         "--watch-namespaces=default,team-a,team-b",
     ] {
         assert!(args.contains(&expected), "no {expected} in {args:?}");

@@ -27,6 +27,7 @@ struct Listener {
     id: TriggerId,
     store: InMemoryStore,
     hooks: Arc<One>,
+    limits: Arc<RateLimits>,
 }
 
 impl Listener {
@@ -50,7 +51,7 @@ impl Listener {
         let places = BTreeMap::from([("app", place), ("other", "https://example.com/team/other")]);
         let place = |source: &ObjectRef| RepoUri::parse(places[source.name.as_str()]).ok();
         let hook = Arc::new(Hook::new(&id, &plan, &spec.webhook, proof.await, place));
-        Self { id, store, hooks: Arc::new(One { hook }) }
+        Self { id, store, hooks: Arc::new(One { hook }), limits: Arc::default() }
     }
 
     async fn github() -> Self {
@@ -58,7 +59,7 @@ impl Listener {
     }
 
     async fn send(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> (u16, Value) {
-        let routes = routes(Arc::clone(&self.hooks) as Arc<dyn Hooks>, Arc::new(self.store.clone()), 4);
+        let routes = routes(Arc::clone(&self.hooks) as Arc<dyn Hooks>, Arc::new(self.store.clone()), Arc::clone(&self.limits), 4);
         let request = warp::test::request().method("POST").path(path).body(body);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let answer = request.reply(&routes).await;
@@ -239,4 +240,30 @@ async fn a_trigger_that_cannot_check_who_asks_or_is_suspended_asks_to_come_back(
     let listener = Listener::new("github", "https://github.com/team/app", SECRET, |spec| spec["suspend"] = true.into()).await;
     assert_eq!(other_than_pending(&listener, &headers, &body).await, 503);
     assert_eq!(other_than_pending(&listener, &HeaderMap::new(), &body).await, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_requests_than_may_come_are_told_when_to_come_back_before_anything_else() {
+    let rate = |text: &str| Some(text.parse().unwrap());
+    let mut listener = Listener::github().await;
+    let (headers, body) = recorded("github-push");
+    let status = async |listener: &Listener, path: &str| listener.send(path, &headers, &body).await.0;
+
+    listener.limits = Arc::new(RateLimits::new(None, None, rate("1/60")));
+    assert_eq!(status(&listener, "/default/hook/app").await, 202);
+    assert_eq!(status(&listener, "/default/hook/app").await, 503);
+    assert_eq!(status(&listener, "/default/hook/other").await, 200, "that is another source");
+    assert_eq!(status(&listener, "/default/hook").await, 202, "and that names none");
+    listener.limits = Arc::new(RateLimits::new(None, rate("1/60"), None));
+    assert_eq!(listener.send("/default/hook", &HeaderMap::new(), b"{}").await.0, 401, "it counts as well");
+    assert_eq!(status(&listener, "/default/hook/app").await, 503);
+    assert_eq!(status(&listener, "/default/else").await, 404);
+    listener.limits = Arc::new(RateLimits::new(rate("1/60"), None, None));
+    assert_eq!(status(&listener, "/default/else").await, 404);
+    let (status, answer) = listener.send("/default/hook", &headers, &body).await;
+    assert_eq!((status, &answer["message"]), (503, &json!("there were too many requests: try again later")));
+
+    let routes = routes(Arc::clone(&listener.hooks) as Arc<dyn Hooks>, Arc::new(listener.store.clone()), Arc::clone(&listener.limits), 4);
+    let refused = warp::test::request().method("POST").path("/default/hook").reply(&routes).await;
+    assert_eq!(refused.headers()["retry-after"], "60");
 }

@@ -117,10 +117,10 @@ impl ApiServer {
         Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()))))
     }
 
-    /// A helm that speaks to this server. The first one on a machine is built, which takes minutes.
+    /// A helm that speaks to this server.
     pub fn helm(&self) -> anyhow::Result<Command> {
         let folder = &self.programs.folder;
-        let mut helm = Command::new(Programs::build(&["helm"])?.join("helm"));
+        let mut helm = super::helm()?;
         helm.env("KUBECONFIG", folder.join("admin.kubeconfig"));
         for (variable, name) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")] {
             helm.env(variable, folder.join("helm").join(name));
