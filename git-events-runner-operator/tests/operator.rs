@@ -9,6 +9,7 @@ mod operator {
     mod deletion;
     mod documentation;
     mod fixture;
+    mod forge;
     mod health;
     mod idle;
     mod malformed;

@@ -107,13 +107,25 @@ impl Forge {
         key.ssh_command(&self.known_hosts())
     }
 
+    /// Has it send a signed webhook to a port of this machine for everything that is pushed to a repository, and answers which one that is.
+    pub fn webhook(&self, name: &str, port: u16, path: &str, secret: &str) -> Result<u64> {
+        let config = json!({ "url": format!("http://127.0.0.1:{port}{path}"), "content_type": "json", "secret": secret });
+        let hook = json!({ "type": "gitea", "active": true, "events": ["push"], "config": config });
+        self.post(&format!("/api/v1/repos/{USER}/{name}/hooks"), &hook)?["id"].as_u64().context("Gitea makes no webhook")
+    }
+
+    /// Has it send a test by a webhook.
+    pub fn test_webhook(&self, name: &str, hook: u64) -> Result<()> {
+        self.post(&format!("/api/v1/repos/{USER}/{name}/hooks/{hook}/tests"), &json!({})).map(drop)
+    }
+
     fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let authorization = data_encoding::BASE64.encode(format!("{USER}:{PASSWORD}").as_bytes());
         let headers = [("Content-Type", "application/json"), ("Authorization", &format!("Basic {authorization}"))];
         let (status, head, answer) = exchange(self.port, "POST", path, &headers, body.to_string().as_bytes())?;
         let answer = if head.contains("chunked") { joined(&answer)? } else { answer };
-        ensure!(status == 201, "Gitea answers {status} to {path}: {answer}");
-        Ok(serde_json::from_str(&answer)?)
+        ensure!(matches!(status, 201 | 204), "Gitea answers {status} to {path}: {answer}");
+        Ok(if status == 204 { Value::Null } else { serde_json::from_str(&answer)? })
     }
 }
 
@@ -180,6 +192,8 @@ SECRET_KEY = of-the-tests
 PASSWORD_HASH_ALGO = pbkdf2$1$50
 [repository]
 ROOT = {root}/repositories
+[webhook]
+ALLOWED_HOST_LIST = loopback
 [log]
 LEVEL = Warn
 "

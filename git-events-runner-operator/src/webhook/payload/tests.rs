@@ -172,6 +172,23 @@ fn a_body_that_is_no_json_object_is_refused() {
 }
 
 #[test]
+fn a_body_that_is_cut_off_is_refused_and_one_with_another_byte_anywhere_is_read_or_refused() {
+    for (forge, name) in
+        [(Forge::Github, "github-push"), (Forge::Gitlab, "gitlab-push"), (Forge::Gitea, "gitea-push"), (Forge::Bitbucket, "bitbucket-push")]
+    {
+        let (headers, body) = recorded(name);
+        for end in (0..body.len()).step_by(31) {
+            assert!(forge.read(&headers, &body[..end]).is_err(), "{name}: {end} bytes");
+            for byte in *b"\"{0\xff" {
+                let mut other = body.clone();
+                other[end] = byte;
+                let _ = forge.read(&headers, &other);
+            }
+        }
+    }
+}
+
+#[test]
 fn an_event_is_the_same_by_each_of_its_names() {
     for (name, expected) in [
         ("push", "push"),
