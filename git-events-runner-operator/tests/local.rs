@@ -382,6 +382,56 @@ spec:
 }
 
 #[test]
+fn what_a_forge_signs_runs_the_action_and_names_its_request() -> Result<()> {
+    let folder = Folder::new("echo $TRIGGER_NAME $TRIGGER_REQUEST_ID >>$HOME/runs")?;
+    folder.write(
+        "hook.yaml",
+        r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: hook}
+stringData: {token: the-secret-of-the-hook, other: the-secret-of-another}
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: WebhookTrigger
+metadata: {name: hook}
+spec:
+  sources: {names: [app]}
+  webhook: {authConfig: {type: github, secretRef: {name: hook}, key: token}}
+  action: {kind: Action, name: act}
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: WebhookTrigger
+metadata: {name: other}
+spec:
+  sources: {names: [app]}
+  webhook: {authConfig: {type: github, secretRef: {name: hook}, key: other}}
+  action: {kind: Action, name: act}
+"#,
+    )?;
+    let port = free_port()?;
+    let local = folder.start(&["--webhooks-port", &port.to_string()])?;
+    local.wait_for_line("webhook: POST")?;
+    let sent = |name: &str, path: &str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/webhooks").join(name);
+        let text = fs::read_to_string(file)?;
+        let (head, body) = text.split_once("\n\n").context("it has no headers")?;
+        let headers: Vec<_> = head.lines().filter_map(|line| line.split_once(": ")).collect();
+        send(port, "POST", path, &headers, body.as_bytes())
+    };
+    assert_eq!(sent("github-ping.http", "/default/hook/app")?.status, 200);
+    assert_eq!(sent("github-push.http", "/default/other/app")?.status, 403);
+    assert_eq!(sent("github-tag.http", "/default/hook/app")?.status, 200);
+    let answer = sent("github-push.http", "/default/hook/app")?;
+    assert_eq!(answer.status, 202);
+    let id = answer.body["task_id"].as_str().context("it has no id")?;
+    wait_for("its run", || folder.lines("runs").contains(&format!("hook {id}")).then_some(()))?;
+    local.end(Signal::TERM)?;
+    assert!(!folder.lines("runs").iter().any(|line| line.starts_with("other")));
+    Ok(())
+}
+
+#[test]
 fn a_runtime_config_that_cannot_be_used_is_a_mistake() -> Result<()> {
     let cases = [
         (config("git-events-runner-config", "default", "action: {maxJobs: 1}"), "data.runtimeConfig: "),
