@@ -35,7 +35,7 @@ async fn print() {
     let Latencies { answered, registered, begun } = by_webhook(&f, requests).await;
     let handed_over = by_the_next_leader(&f, requests.div_ceil(10)).await;
 
-    println!("{requests} of each, and a tenth of it of the last, one after the other, to an operator that has nothing else to do:\n");
+    println!("{requests} of each, and a tenth of it of the last, each when the one before has ended:\n");
     println!("| from | to | median | 99 of 100 | of a Job by hand |");
     println!("| --- | --- | --- | --- | --- |");
     let median = of_100(&created, 50);
@@ -107,6 +107,7 @@ async fn by_webhook(f: &Fixture, number: usize) -> Latencies {
             }
         }
         latencies.begun.push(begin.elapsed());
+        has_ended(&mut history, &id).await;
     }
     operator.terminate().unwrap();
     latencies
@@ -125,6 +126,7 @@ async fn by_the_next_leader(f: &Fixture, number: usize) -> Vec<Duration> {
         let id = request(f, &next);
         while next_of(&mut history, &id).await == RunPhase::Waiting {}
         times.push(begin.elapsed());
+        has_ended(&mut history, &id).await;
         ending.await.unwrap();
         leader = next;
     }
@@ -142,6 +144,11 @@ fn request(f: &Fixture, to: &Operator) -> RequestId {
     let answer = to.webhook(&format!("/{}/hook/app", &*f.namespace), ("x-unused", "")).unwrap();
     assert_eq!(answer.status, 202, "{answer:?}");
     answer.body["task_id"].as_str().unwrap().parse().unwrap()
+}
+
+/// Waits until the Job of a request has ended: its Pod comes and goes on the same processors.
+async fn has_ended(history: &mut History, id: &RequestId) {
+    while !next_of(history, id).await.is_finished() {}
 }
 
 /// How far the Job of a request is at the next change of it.
