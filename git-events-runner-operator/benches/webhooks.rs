@@ -95,9 +95,10 @@ async fn by_webhook(f: &Fixture, number: usize) -> Latencies {
     f.put(with(webhook_trigger("hook", "app", "act"), "sources.watchOn", json!({ "onChangeOnly": false }))).await;
     let operator = f.operator(&[]);
     f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
-    let mut history = f.history().await;
     let mut latencies = Latencies { answered: vec![], registered: vec![], begun: vec![] };
     for _ in 0..number {
+        // A watch lasts for some minutes only.
+        let mut history = f.history().await;
         let begin = Instant::now();
         let id = request(f, &operator);
         latencies.answered.push(begin.elapsed());
@@ -116,11 +117,11 @@ async fn by_webhook(f: &Fixture, number: usize) -> Latencies {
 /// How long it takes from when the leader is asked to end until another replica lets the Job of a request begin that came then.
 async fn by_the_next_leader(f: &Fixture, number: usize) -> Vec<Duration> {
     let mut leader = f.operator(&[]);
-    let mut history = f.history().await;
     let mut times = vec![];
     for _ in 0..number {
         leads(&leader).await;
         let next = f.operator(&[]);
+        let mut history = f.history().await;
         let begin = Instant::now();
         let ending = tokio::task::spawn_blocking(|| leader.terminate().unwrap());
         let id = request(f, &next);
