@@ -19,7 +19,7 @@ mod release;
 mod settle;
 
 pub use by_hand::{request_by_hand, request_id_by_hand};
-use decide::Seen;
+use decide::{Decision, Seen};
 pub use memory::Memory;
 use register::Work;
 pub use release::{Releases, release_waiting};
@@ -275,25 +275,25 @@ async fn glance(
     let due = trigger.due(&state, memory.since, now);
     let causes = decide::causes(plan, &state, &due, &memory.due_again(now));
     let looked_at: Vec<_> = plan.sources.iter().filter(|source| causes.contains_key(&source.name)).collect();
-    if looked_at.iter().any(|source| memory.is_blocked(&source.name, now)) {
+    // Such a firing is served or written down in any case, and need not be looked at twice.
+    let is_to_be_served = causes.values().any(|causes| causes.firing.is_some()) && (due.durable || !plan.on_change_only);
+    if is_to_be_served || looked_at.iter().any(|source| memory.is_blocked(&source.name, now)) {
         return None;
     }
     let seen = observe(id, plan, catalog, &state.sources, looked_at).await;
-    let is_unchanged = |source: &ObjectRef, seen: &Seen, causes| {
-        let decided = decide::decide(id, plan, source, &state, seen, causes, now);
-        matches!(decided, decide::Decision::Nothing { .. })
-    };
     let mut outcomes = BTreeMap::new();
     for (name, seen) in seen {
-        let (seen, source, causes) = (seen.ok()?, plan.source(&name)?, causes.get(&name)?);
-        if !is_unchanged(source, &seen, causes) {
-            return None;
-        }
-        outcomes.insert(name, Outcome::Unchanged);
+        let (source, causes) = (plan.source(&name)?, causes.get(&name)?);
+        let outcome = match seen.map(|seen| decide::decide(id, plan, source, &state, &seen, causes, now)) {
+            Ok(Decision::Nothing { .. }) => Outcome::Unchanged,
+            Ok(_) => return None,
+            Err(failure) => Outcome::Failed(failure),
+        };
+        outcomes.insert(name, outcome);
     }
     memory.evaluated(plan, &outcomes, now);
     let next = [due.next, memory.next()].into_iter().flatten().min();
-    Some(Evaluation { sources: outcomes, next, ..Evaluation::default() })
+    Some(Evaluation { sources: outcomes, not_released: vec![], next, to_settle: memory.may_have_leftovers })
 }
 
 /// Looks at several sources at a time. Errors are kept, each with its source.

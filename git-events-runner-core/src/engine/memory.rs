@@ -73,7 +73,6 @@ impl Memory {
         self.since = Since { handled: now, fresh: false };
         self.failing.retain(|source, _| plan.source(source).is_some());
         self.failing_whole = None;
-        self.failing.retain(|source, _| plan.source(source).is_some());
         for (source, outcome) in outcomes {
             let failed_before = self.failing.remove(source);
             if let Outcome::Failed(failure) = outcome {

@@ -1,5 +1,10 @@
 //! Failures that fall between two of the three writes: register, record, release.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use git_events_runner_core::{
     engine::{EvaluateError, Failure, Outcome},
     *,
@@ -277,6 +282,31 @@ fn what_was_seen_of_a_state_lately_decides_nothing_but_that_nothing_is_to_do() {
     f.wait(60);
     assert!(is_unchanged(&f.evaluate_with(&late(), Some(f.now)).unwrap(), "a"));
     assert_eq!(f.begun().len(), 2, "and runs once");
+}
+
+#[test]
+fn a_source_that_fails_or_always_runs_is_looked_at_once_by_an_evaluation() {
+    for always in [false, true] {
+        let mut f = Fixture::new(|plan| plan.on_change_only = !always);
+        push(&f.a, "1");
+        f.fire();
+        f.finish_all();
+        f.settle();
+        let (looks, id) = (Arc::new(AtomicUsize::new(0)), f.a.id().clone());
+        let mut source = MockSource::new();
+        source.expect_id().return_const(id);
+        source.expect_observe().returning({
+            let looks = Arc::clone(&looks);
+            move |watch| {
+                looks.fetch_add(1, Ordering::SeqCst);
+                Err(SourceError::new(Reason::Unreachable, Retry::Backoff, format!("{watch:?} is away")))
+            }
+        });
+        f.catalog.add_source(source);
+        let evaluation = f.fire();
+        assert!(matches!(evaluation.sources["a"], Outcome::Failed(_)), "{evaluation:?}");
+        assert_eq!(looks.load(Ordering::SeqCst), 1, "always: {always}");
+    }
 }
 
 #[test]
