@@ -49,19 +49,19 @@ pub struct Hook {
     always: bool,
     suspended: bool,
     /// None: it cannot tell who asks, and takes no requests.
-    proof: Option<Proof>,
+    proof: Option<Arc<Proof>>,
     /// None: it takes any body.
     listening: Option<Listening>,
 }
 
 impl Hook {
-    /// The hook of a trigger, or of one that cannot tell who asks, a closed one. `place` answers where a source is.
+    /// The hook of a trigger; without a proof that requests must give, a closed one. `place` answers where a source is.
     pub fn new(
         id: &TriggerId,
         plan: &Plan,
         webhook: &crd::Webhook,
-        proof: Result<Proof, NoProof>,
-        place: impl Fn(&ObjectRef) -> Option<RepoUri>,
+        proof: Option<Arc<Proof>>,
+        place: impl Fn(&ObjectRef) -> Option<RepoUri> + Send + Sync + 'static,
     ) -> Self {
         Self {
             id: id.clone(),
@@ -69,7 +69,7 @@ impl Hook {
             multi_source: webhook.multi_source,
             always: !plan.on_change_only,
             suspended: plan.suspend,
-            proof: proof.ok(),
+            proof,
             listening: Listening::new(webhook, plan, place),
         }
     }
@@ -188,7 +188,7 @@ async fn receive<B: Buf>(
         return Ok(too_many(wait));
     }
     // A token in a header says nothing of the body, so that it is kept only for what it says itself.
-    let keep = hook.listening.is_some() || hook.proof.as_ref().is_some_and(Proof::is_of_body);
+    let keep = hook.listening.is_some() || hook.proof.as_ref().is_some_and(|proof| proof.is_of_body());
     let body = read(body, keep).await?;
     let Some(proof) = &hook.proof else {
         // What is wrong with a Secret is nobody's business at the other end.

@@ -20,6 +20,7 @@ mod operator {
     mod policies;
     mod runs;
     mod slots;
+    mod strangers;
     mod taking_over;
     mod tls;
     mod typical_flow;

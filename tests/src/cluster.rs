@@ -98,7 +98,17 @@ impl Cluster {
 
     /// All writes that were answered so far, refused ones too, in the order of their answers.
     pub fn writes(&self) -> anyhow::Result<Vec<Write>> {
-        audit::read(&self.server.programs.folder)
+        let mut requests = audit::read(&self.server.programs.folder)?;
+        requests.retain(|request| request.verb != "get");
+        Ok(requests)
+    }
+
+    /// How often a user has read this Secret so far, or has tried to.
+    pub fn reads_of_secret(&self, user: &str, namespace: &str, name: &str) -> anyhow::Result<usize> {
+        let requests = audit::read(&self.server.programs.folder)?;
+        let reads = requests.iter().filter(|request| request.verb == "get" && request.user == user);
+        let is_it = |request: &&Write| request.namespace.as_deref() == Some(namespace) && request.name.as_deref() == Some(name);
+        Ok(reads.filter(is_it).count())
     }
 }
 

@@ -27,7 +27,8 @@ impl LocalHooks {
         };
         let proof = Proof::of(spec, &catalog.config().trigger.webhook.default_auth_header, secret).await;
         let unusable = proof.as_ref().err().map(ToString::to_string);
-        let hook = Hook::new(id, plan, spec, proof, |source| catalog.repo_uri(&id.namespace, source));
+        let (catalog, namespace) = (catalog.clone(), id.namespace.clone());
+        let hook = Hook::new(id, plan, spec, proof.ok().map(Arc::new), move |source| catalog.repo_uri(&namespace, source));
         self.by_name.insert((id.namespace.clone(), id.name.clone()), Arc::new(hook));
         unusable
     }

@@ -1,23 +1,73 @@
 //! The webhooks of a cluster: WebhookTriggers as they were last seen. Every replica has them.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use git_events_runner_core::{KubeCatalog, ObjectRef, TriggerId, crd};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::controller::Objects;
 use crate::webhook::{Hook, Hooks, NoProof, Proof};
+
+/// How long what requests to a trigger have to prove is not asked for again. Whoever sends them is a stranger until then, and would have the
+/// API server asked for a Secret that is not there as often as he likes.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// How many triggers were asked for before those are forgotten that are not there any more.
+const MANY: usize = 10_000;
 
 pub struct ClusterHooks {
     triggers: Objects<crd::WebhookTrigger>,
     catalog: KubeCatalog,
     config: watch::Receiver<Arc<crd::RuntimeConfig>>,
+    proofs: Mutex<HashMap<TriggerId, Arc<Lately>>>,
+}
+
+/// What requests to a trigger have to prove, as it was asked for last. One asks at a time, and the others wait for the answer.
+type Lately = tokio::sync::Mutex<Option<Asked>>;
+
+struct Asked {
+    at: Instant,
+    generation: Option<i64>,
+    config: Arc<crd::RuntimeConfig>,
+    proof: Option<Arc<Proof>>,
 }
 
 impl ClusterHooks {
     pub fn new(triggers: Objects<crd::WebhookTrigger>, catalog: KubeCatalog, config: watch::Receiver<Arc<crd::RuntimeConfig>>) -> Self {
-        Self { triggers, catalog, config }
+        Self { triggers, catalog, config, proofs: Mutex::default() }
+    }
+
+    /// None: that cannot be known now, and its status says why.
+    async fn proof(&self, trigger: &crd::WebhookTrigger, id: &TriggerId) -> Option<Arc<Proof>> {
+        let (config, generation) = (Arc::clone(&self.config.borrow()), trigger.metadata.generation);
+        let lately = self.lately(id);
+        let mut lately = lately.lock().await;
+        let is_fresh =
+            |asked: &&Asked| asked.at.elapsed() < ASKED_EVERY && asked.generation == generation && Arc::ptr_eq(&asked.config, &config);
+        if let Some(asked) = lately.as_ref().filter(is_fresh) {
+            return asked.proof.clone();
+        }
+        let proof = proof(&trigger.spec.webhook, id, &self.catalog, &config).await.ok().map(Arc::new);
+        *lately = Some(Asked { at: Instant::now(), generation, config, proof: proof.clone() });
+        proof
+    }
+
+    fn lately(&self, id: &TriggerId) -> Arc<Lately> {
+        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
+        if proofs.len() >= MANY && !proofs.contains_key(id) {
+            proofs.retain(|known, _| self.is_there(known));
+        }
+        Arc::clone(proofs.entry(id.clone()).or_default())
+    }
+
+    fn is_there(&self, id: &TriggerId) -> bool {
+        let found = self.triggers.get(Some(&id.namespace), &id.name);
+        found.is_some_and(|found| found.0.as_ref().is_ok_and(|trigger| trigger.id() == *id))
     }
 }
 
@@ -37,9 +87,9 @@ impl Hooks for ClusterHooks {
         // One that cannot be read is not there: its status says why.
         let trigger = found.0.as_ref().ok()?;
         let (id, plan) = (trigger.id(), trigger.plan().ok()?);
-        let config = Arc::clone(&self.config.borrow());
-        let proof = proof(&trigger.spec.webhook, &id, &self.catalog, &config).await;
-        let place = |source: &ObjectRef| self.catalog.repo_uri(namespace, source);
+        let proof = self.proof(trigger, &id).await;
+        let (catalog, namespace) = (self.catalog.clone(), namespace.to_owned());
+        let place = move |source: &ObjectRef| catalog.repo_uri(&namespace, source);
         Some(Arc::new(Hook::new(&id, &plan, &trigger.spec.webhook, proof, place)))
     }
 

@@ -1,18 +1,21 @@
 //! What a forge's webhook has to do with the sources of a trigger. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use git_events_runner_core::{CommitId, ObjectRef, Plan, Reference, Watch, crd, git::RepoUri};
 
 use super::payload::{Forge, Moved, Said, event_name};
+
+/// Where a source is, as far as that is known. Strangers have nobody ask: a trigger may have hundreds of sources.
+type Place = Box<dyn Fn(&ObjectRef) -> Option<RepoUri> + Send + Sync>;
 
 /// What a trigger listens to.
 pub struct Listening {
     pub forge: Forge,
     /// The events that count, each as [`event_name`] has it.
     events: BTreeSet<String>,
-    /// Where its sources are, as far as that is known.
-    places: BTreeMap<String, RepoUri>,
+    sources: Vec<ObjectRef>,
+    place: Place,
     watch: Watch,
     /// Whether each request starts the action, changed or not.
     always: bool,
@@ -28,13 +31,13 @@ pub struct Look {
 
 impl Listening {
     /// None: the trigger takes any body. `place` answers where a source is.
-    pub fn new(webhook: &crd::Webhook, plan: &Plan, place: impl Fn(&ObjectRef) -> Option<RepoUri>) -> Option<Self> {
+    pub fn new(webhook: &crd::Webhook, plan: &Plan, place: impl Fn(&ObjectRef) -> Option<RepoUri> + Send + Sync + 'static) -> Option<Self> {
         let forge = Forge::of(webhook.auth_config.as_ref()?.auth_type)?;
         let events = webhook.events.as_ref();
         let events =
             events.map_or_else(|| ["push", "tag"].map(str::to_owned).into(), |events| events.iter().map(|e| event_name(e)).collect());
-        let places = plan.sources.iter().filter_map(|source| Some((source.name.clone(), place(source)?))).collect();
-        Some(Self { forge, events, places, watch: plan.watch.clone(), always: !plan.on_change_only })
+        let (sources, watch) = (plan.sources.clone(), plan.watch.clone());
+        Some(Self { forge, events, sources, place: Box::new(place), watch, always: !plan.on_change_only })
     }
 
     /// Which of these sources are to be looked at, or why there is nothing to do. What cannot be read of a webhook is no reason against it.
@@ -44,11 +47,11 @@ impl Listening {
         }
         let moved = self.moved(said)?;
         let (mut matching, mut is_certain) = (BTreeSet::new(), true);
-        for name in sources {
-            let place = self.places.get(name).filter(|place| place.host().is_some() && !said.repository.is_empty());
+        for source in self.sources.iter().filter(|source| sources.contains(&source.name)) {
+            let place = (self.place)(source).filter(|place| place.host().is_some() && !said.repository.is_empty());
             is_certain &= place.is_some();
-            if place.is_none_or(|place| said.repository.iter().any(|named| named.is_same_repository(place))) {
-                matching.insert(name.clone());
+            if place.is_none_or(|place| said.repository.iter().any(|named| named.is_same_repository(&place))) {
+                matching.insert(source.name.clone());
             }
         }
         if matching.is_empty() {

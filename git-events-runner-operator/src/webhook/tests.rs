@@ -1,4 +1,7 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use git_events_runner_core::{InMemoryStore, StateStore as _};
 use serde_json::{Value, json};
@@ -28,6 +31,8 @@ struct Listener {
     store: InMemoryStore,
     hooks: Arc<One>,
     limits: Arc<RateLimits>,
+    /// How often it was asked where a source is.
+    asked: Arc<AtomicUsize>,
 }
 
 impl Listener {
@@ -48,10 +53,18 @@ impl Listener {
             "" => Err(NoProof::new(git_events_runner_core::Reason::SecretNotFound, "gone")),
             secret => Ok(secret.to_owned()),
         });
-        let places = BTreeMap::from([("app", place), ("other", "https://example.com/team/other")]);
-        let place = |source: &ObjectRef| RepoUri::parse(places[source.name.as_str()]).ok();
-        let hook = Arc::new(Hook::new(&id, &plan, &spec.webhook, proof.await, place));
-        Self { id, store, hooks: Arc::new(One { hook }), limits: Arc::default() }
+        let places = [("app", place), ("other", "https://example.com/team/other")];
+        let places = places.map(|(name, place)| (name, RepoUri::parse(place).unwrap()));
+        let asked = Arc::<AtomicUsize>::default();
+        let place = {
+            let asked = Arc::clone(&asked);
+            move |source: &ObjectRef| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                places.iter().find(|(name, _)| *name == source.name).map(|(_, place)| place.clone())
+            }
+        };
+        let hook = Arc::new(Hook::new(&id, &plan, &spec.webhook, proof.await.ok().map(Arc::new), place));
+        Self { id, store, hooks: Arc::new(One { hook }), limits: Arc::default(), asked }
     }
 
     async fn github() -> Self {
@@ -203,6 +216,7 @@ async fn authentication_comes_before_anything_is_read_and_said() {
     assert_eq!(other_than_pending(&listener, &headers, b"no JSON").await, 403);
     let (_, body) = recorded("github-push");
     assert_eq!(listener.send("/default/hook/nowhere", &HeaderMap::new(), &body).await.0, 401);
+    assert_eq!(listener.asked.load(Ordering::Relaxed), 0, "nothing is looked up for strangers");
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
     let sign = |body: &[u8]| format!("sha256={}", HEXLOWER.encode(ring::hmac::sign(&key, body).as_ref())).parse().unwrap();
     let signed = HeaderMap::from_iter([(header::HeaderName::from_static("x-hub-signature-256"), sign(b"no JSON"))]);

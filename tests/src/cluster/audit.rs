@@ -17,7 +17,7 @@ pub struct Write {
     pub code: u16,
 }
 
-/// All writes, in the order of their answers. The log has a line before the answer is complete: who has the answer finds the write.
+/// All writes and reads that are logged, in the order of their answers. The log has a line before the answer is complete: who has the answer finds the write.
 pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Write>> {
     let log = fs::read_to_string(folder.join("audit.jsonl")).context("the audit log cannot be read")?;
     // The last line may be only half there.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use git_events_runner_core::ObjectRef;
 use serde_json::json;
 
@@ -48,7 +50,8 @@ impl Trigger {
     fn look_after(&self, name: &str, change: impl FnOnce(&mut Said)) -> Result<Look, &'static str> {
         let spec: crd::WebhookTriggerSpec = serde_json::from_value(self.spec.clone()).unwrap();
         let plan = spec.common.plan("default", 1).unwrap();
-        let listening = Listening::new(&spec.webhook, &plan, |source: &ObjectRef| self.places.get(&source.name).cloned()).unwrap();
+        let places = self.places.clone();
+        let listening = Listening::new(&spec.webhook, &plan, move |source: &ObjectRef| places.get(&source.name).cloned()).unwrap();
         let (headers, body) = recorded(name);
         let mut said = listening.forge.read(&headers, &body).unwrap();
         change(&mut said);

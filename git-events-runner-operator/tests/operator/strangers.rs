@@ -1,0 +1,64 @@
+//! What those who have no secret can bring about: nothing at the API server.
+
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use git_events_runner_tests::{Auth, Operator, send};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::{
+    fixture::{Fixture, wait_for},
+    manifests::{action, git_repo, secret, webhook_trigger, with},
+};
+
+const REQUESTS: usize = 300;
+
+/// Sends a request that proves nothing, and answers its code.
+fn code(port: u16, path: &str) -> u16 {
+    send(port, "POST", path, &[("Content-Type", "application/json")], b"{}").unwrap().status
+}
+
+/// Sends many of them at once.
+async fn crowd(operator: &Operator, path: &str) -> Vec<u16> {
+    let port = operator.webhooks_port();
+    let sent = (0..REQUESTS).map(|_| {
+        let path = path.to_owned();
+        spawn_blocking(move || code(port, &path))
+    });
+    join_all(sent).await.into_iter().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn strangers_do_not_have_the_api_server_asked_for_a_secret_as_often_as_they_like() {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    let auth = json!({ "authConfig": { "type": "github", "secretRef": { "name": "later" }, "key": "token" } });
+    f.put(with(webhook_trigger("hook", "app", "act"), "webhook", auth)).await;
+    let operator = f.operator(&["--secrets-cache-time", "0"]);
+    f.wait_for_ready("WebhookTrigger", "hook", "False", "SecretNotFound").await;
+    let path = format!("/{}/hook/app", &*f.namespace);
+    let user = format!("system:serviceaccount:{}:git-events-runner", &*f.namespace);
+    let reads = || f.cluster.reads_of_secret(&user, &f.namespace, "later").unwrap();
+    let writes = || f.cluster.writes().unwrap().iter().filter(|write| write.user == user && write.resource != "leases").count();
+
+    for (there, answer) in [(false, 503), (true, 401)] {
+        if there {
+            f.put(secret("later", &[("token", "the-secret-of-the-hook")])).await;
+            f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
+            wait_for("the Secret is known", async || (code(operator.webhooks_port(), &path) == answer).then_some(())).await;
+        }
+        let (begin, read, written) = (Instant::now(), reads(), writes());
+        assert_eq!(crowd(&operator, &path).await, [answer; REQUESTS]);
+        let seconds = usize::try_from(begin.elapsed().as_secs()).unwrap() + 1;
+        let read = reads() - read;
+        assert!(read >= 1, "the log of the API server tells of each");
+        // One each second, and those of the controller, which looks for it ever more rarely.
+        assert!(read <= 2 * seconds + 1, "{REQUESTS} requests within {seconds} s have had it read {read} times");
+        if there {
+            assert_eq!(writes(), written);
+        }
+    }
+}
