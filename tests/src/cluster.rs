@@ -38,13 +38,24 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a cluster for one test alone, which may stop its API server, or fill it.
     pub async fn start(mode: Mode) -> anyhow::Result<Self> {
+        Self::start_with(mode, true).await
+    }
+
+    /// The same without our kinds, for a test that installs them.
+    pub async fn start_bare(mode: Mode) -> anyhow::Result<Self> {
+        Self::start_with(mode, false).await
+    }
+
+    async fn start_with(mode: Mode, our_kinds: bool) -> anyhow::Result<Self> {
         let mut controllers = vec!["kube-controller-manager", "kube-scheduler"];
         if mode == Mode::Kwok {
             controllers.push("kwok");
         }
         let server = ApiServer::start_for(&controllers).await?;
         // Before the controllers: the one of garbage looks for new kinds only every 30 s.
-        server.install_crds().await?;
+        if our_kinds {
+            server.install_crds().await?;
+        }
         if mode == Mode::Kwok {
             server.create("/api/v1/nodes", include_str!("../cluster/node.yaml").to_owned()).await?;
         }

@@ -27,11 +27,12 @@ use super::{GitReference, SourceKind, schema};
     status = "ActionStatus",
     derive = "PartialEq",
     doc = "A Job that triggers of the same namespace can start.",
-    printcolumn(name = "Image", type_ = "string", json_path = ".spec.actionJob.actionImage"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
-    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.actionJob.actionImage"),
     printcolumn(name = "Service Account", type_ = "string", json_path = ".spec.actionJob.serviceAccount"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ActionSpec {
@@ -55,11 +56,12 @@ pub struct ActionSpec {
     status = "ActionStatus",
     derive = "PartialEq",
     doc = "A Job that triggers of every namespace, or of chosen ones, can start. It runs in the namespace of the trigger.",
-    printcolumn(name = "Image", type_ = "string", json_path = ".spec.actionJob.actionImage"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
-    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.actionJob.actionImage"),
     printcolumn(name = "Service Account", type_ = "string", json_path = ".spec.actionJob.serviceAccount"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.sourceOverride) || self.sourceOverride.kind == 'ClusterGitRepo'")

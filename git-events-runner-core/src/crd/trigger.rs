@@ -25,7 +25,8 @@ use crate::{CommitId, ConcurrencyPolicy, NotACommitId, ObjectRef, OnFirstCheck, 
     printcolumn(name = "Last Run", type_ = "date", json_path = ".status.lastRun"),
     printcolumn(name = "Last Result", type_ = "string", json_path = ".status.lastResult"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1)
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1)
 )]
 pub struct ScheduleTriggerSpec {
     /// What is watched and started.
@@ -53,7 +54,8 @@ pub struct ScheduleTriggerSpec {
     printcolumn(name = "Last Run", type_ = "date", json_path = ".status.lastRun"),
     printcolumn(name = "Last Result", type_ = "string", json_path = ".status.lastResult"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1)
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1)
 )]
 pub struct WebhookTriggerSpec {
     /// What is watched and started.

@@ -24,8 +24,14 @@ impl Cluster {
     pub async fn service_account(&self, namespace: &str, name: &str) -> anyhow::Result<PathBuf> {
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
         self.server.create(&accounts, json!({ "metadata": { "name": name } }).to_string()).await?;
+        self.kubeconfig_of(namespace, name).await
+    }
+
+    /// The path of a kubeconfig with a token of a ServiceAccount that is there. The token outlives the cluster.
+    pub async fn kubeconfig_of(&self, namespace: &str, name: &str) -> anyhow::Result<PathBuf> {
         let request = json!({ "spec": { "expirationSeconds": 7 * 24 * 3600 } });
-        let answer = self.server.create(&format!("{accounts}/{name}/token"), request.to_string()).await?;
+        let tokens = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let answer = self.server.create(&tokens, request.to_string()).await?;
         let token = answer["status"]["token"].as_str().context("no token")?;
         let programs = &self.server.programs;
         credentials::kubeconfig(&programs.folder, programs.port, &format!("{namespace}.{name}"), token)

@@ -1,0 +1,58 @@
+//! What a kubelet would do for the release: run the operator as its Deployment says.
+
+use std::{ffi::OsStr, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use git_events_runner_tests::{Operator, cluster::Cluster};
+use serde_json::Value;
+
+/// The operator of the release, with what its ServiceAccount may do. The Pods of the simulated node are there besides, and do nothing.
+pub struct Release<'a> {
+    cluster: &'a Cluster,
+    /// What it trusts as the certificates of the system.
+    authorities: PathBuf,
+    running: Option<(Vec<String>, Operator)>,
+}
+
+impl<'a> Release<'a> {
+    pub fn new(cluster: &'a Cluster, authorities: PathBuf) -> Self {
+        Self { cluster, authorities, running: None }
+    }
+
+    pub fn webhooks_port(&self) -> Option<u16> {
+        self.running.as_ref().map(|(_, operator)| operator.webhooks_port())
+    }
+
+    /// Starts, replaces or ends the operator when the Deployment says so by now.
+    pub async fn follow(&mut self) -> Result<()> {
+        let mut get = self.cluster.kubectl();
+        get.args(["get", "deployments", "--all-namespaces", "--selector=app.kubernetes.io/name=git-events-runner", "--output=json"]);
+        let output = get.output()?;
+        ensure!(output.status.success(), "kubectl get deployments: {}", String::from_utf8_lossy(&output.stderr));
+        let list: Value = serde_json::from_slice(&output.stdout)?;
+        let Some(deployment) = list["items"].get(0) else {
+            self.running = None;
+            return Ok(());
+        };
+        let pod = &deployment["spec"]["template"]["spec"];
+        let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
+        let args: Vec<_> = args.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        if self.running.as_ref().is_some_and(|(running, _)| *running == args) {
+            return Ok(());
+        }
+        if let Some((_, before)) = self.running.take() {
+            before.terminate()?;
+        }
+        let namespace = deployment["metadata"]["namespace"].as_str().context("no namespace")?;
+        let account = pod["serviceAccountName"].as_str().context("no ServiceAccount")?;
+        let kubeconfig = self.cluster.kubeconfig_of(namespace, account).await?;
+        let (command, flags) = args.split_first().context("no arguments")?;
+        ensure!(command == "run", "it is not to run, but to {command}");
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let variables: [(&str, &OsStr); 1] = [("SSL_CERT_FILE", self.authorities.as_os_str())];
+        let operator = Operator::start(env!("CARGO_BIN_EXE_git-events-runner"), &kubeconfig, namespace, &flags, &variables)?;
+        operator.wait_until_ready()?;
+        self.running = Some((args, operator));
+        Ok(())
+    }
+}
