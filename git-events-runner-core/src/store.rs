@@ -1,8 +1,10 @@
 //! Ports to what is remembered of triggers: the evaluator's and the listeners'.
 
+use std::slice;
+
 use async_trait::async_trait;
 
-use crate::{Cause, Change, PendingRequest, Reason, RequestId, Retry, TriggerId, TriggerState};
+use crate::{Cause, Change, PendingFull, PendingRequest, Reason, RequestId, Retry, TriggerId, TriggerState};
 
 #[cfg(feature = "file")]
 mod file;
@@ -75,6 +77,7 @@ pub trait StateStore: Send + Sync {
 ///   and never the other way round. (Whoever evaluates may have looked already for the old one, and removes only what it knew then.)
 ///   When there is no room, they all become one. [`TriggerState::accept`] does both.
 /// - A request that always runs is kept apart from every other.
+/// - Requests that are added together are accepted one after the other, and written in one write, or none of them is.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Inbox: Send + Sync {
@@ -83,7 +86,17 @@ pub trait Inbox: Send + Sync {
     /// # Errors
     ///
     /// [`StateError::Full`] when [`MAX_PENDING`](crate::MAX_PENDING) are pending; [`StateError::NotFound`].
-    async fn request(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError>;
+    async fn request(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError> {
+        let accepted = self.request_all(id, slice::from_ref(request)).await?.pop();
+        accepted.unwrap_or(Err(PendingFull)).map_err(|PendingFull| StateError::Full(id.clone()))
+    }
+
+    /// Adds several requests, and answers what became of each: those that there is no room for are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::NotFound`], and what else keeps all of them from being written.
+    async fn request_all(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError>;
 }
 
 /// A request to fire, and its id.

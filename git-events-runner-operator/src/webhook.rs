@@ -23,6 +23,7 @@ use warp::{
 mod matching;
 mod payload;
 mod proof;
+mod shared;
 
 pub use proof::{NoProof, Proof};
 
@@ -30,6 +31,7 @@ use crate::rate_limit::RateLimits;
 use matching::{Listening, Look};
 use payload::Forge;
 use proof::Unproven;
+use shared::{SharedInbox, Unrecorded};
 
 /// The largest body that is taken, in bytes. As many are kept at a time as requests are answered.
 const MAX_BODY: usize = 3 << 20;
@@ -132,7 +134,7 @@ pub fn routes(
     limits: Arc<RateLimits>,
     parallelism: usize,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
-    let parallel = Arc::new(Semaphore::new(parallelism));
+    let (inbox, parallel) = (SharedInbox::new(inbox), Arc::new(Semaphore::new(parallelism)));
     warp::method()
         .and(warp::path::tail())
         .and(warp::header::headers_cloned())
@@ -144,7 +146,7 @@ pub fn routes(
                     return too_many(wait);
                 }
                 let _permit = parallel.acquire().await;
-                let received = receive(&*hooks, &*inbox, &limits, &method, path.as_str(), &headers, body).await;
+                let received = receive(&*hooks, &inbox, &limits, &method, path.as_str(), &headers, body).await;
                 received.unwrap_or_else(|Refused(code, message)| answer(code, &message, None))
             }
         })
@@ -157,7 +159,7 @@ pub fn routes(
 
 async fn receive<B: Buf>(
     hooks: &dyn Hooks,
-    inbox: &dyn Inbox,
+    inbox: &Arc<SharedInbox>,
     limits: &RateLimits,
     method: &Method,
     path: &str,
@@ -228,21 +230,18 @@ async fn receive<B: Buf>(
     record(hooks, inbox, &hook, id, look).await
 }
 
-async fn record(hooks: &dyn Hooks, inbox: &dyn Inbox, hook: &Hook, id: RequestId, look: Look) -> Result<Response, Refused> {
+async fn record(hooks: &dyn Hooks, inbox: &Arc<SharedInbox>, hook: &Hook, id: RequestId, look: Look) -> Result<Response, Refused> {
     let Look { sources, commit } = look;
     let request = PendingRequest { sources, received_at: Timestamp::now(), commit, always: hook.always };
-    match inbox.request(&hook.id, &FireRequest { id: id.clone(), request }).await {
+    match inbox.request(&hook.id, FireRequest { id: id.clone(), request }).await {
         Ok(Accepted::Recorded) => {
             info!(trigger = %hook.id, request = %id, "request accepted");
             hooks.accepted(&hook.id);
             Ok(answer(StatusCode::ACCEPTED, "recorded", Some(id.as_str())))
         }
         Ok(Accepted::AlreadyPending) => Ok(answer(StatusCode::OK, "nothing to do: this delivery is pending already", Some(id.as_str()))),
-        Err(full @ StateError::Full(_)) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, &full.to_string())),
-        Err(failed) => {
-            error!(trigger = %hook.id, "a request cannot be recorded: {failed}");
-            Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded now"))
-        }
+        Err(Unrecorded::Full) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, &StateError::Full(hook.id.clone()).to_string())),
+        Err(Unrecorded::Failed) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded now")),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Kills local mode at random moments, while pushes and requests go on, and checks that nothing was lost and nothing has run twice.
+//! Kills local mode, at random moments while pushes and requests go on, and as soon as it has accepted a request, and checks that nothing was
+//! lost and nothing has run twice.
 //!
 //! `KILLS` says how often, `SEED` at which moments.
 
@@ -11,14 +12,17 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use git_events_runner_core::CommitId;
-use git_events_runner_tests::{GitRepo, Program, Random, free_port, send, wait_for};
+use git_events_runner_tests::{GitRepo, Program, Random, free_port, post_and, send, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
+
+/// How much later than its answer the process may be killed, in microseconds.
+const LATER: usize = 20_000;
 
 const SOURCES: [&str; 2] = ["a", "b"];
 
@@ -238,9 +242,39 @@ fn announced(output: &[String]) -> impl Iterator<Item = &str> {
     output.iter().filter_map(|line| line.split("fired: run ").nth(1)?.split(' ').next())
 }
 
+fn number(name: &str, default: u64) -> Result<u64> {
+    std::env::var(name).map_or(Ok(default), |text| text.parse().context(text))
+}
+
+#[test]
+fn what_was_answered_with_202_has_run_though_the_process_is_killed_at_once() -> Result<()> {
+    let (kills, mut random) = (number("KILLS", 25)?, Random::new(number("SEED", 1)?));
+    let (world, began) = (World::new()?, Instant::now());
+    for _ in 0..kills {
+        let mut local = world.start()?;
+        let later = if random.below(2) == 0 { 0 } else { random.below(LATER) };
+        let accepted = wait_for("a request is accepted", || {
+            let answer = post_and(world.port, "/default/always", |status| {
+                if status == 202 {
+                    thread::sleep(Duration::from_micros(later as u64));
+                    local.kill()?;
+                }
+                Ok(())
+            });
+            answer.ok().filter(|answer| answer.status == 202)
+        });
+        let id = accepted?.body["task_id"].as_str().context("no task_id")?.to_owned();
+        world.accepted.lock().expect("nobody panics with it").push(id);
+        ensure!(!local.output().iter().any(|line| line.contains("panicked")), "it has panicked: {:#?}", local.output());
+    }
+    println!("{kills} kills after {:.1?}", began.elapsed());
+    world.come_to_rest()?;
+    println!("{} runs after {:.1?}", world.check()?, began.elapsed());
+    Ok(())
+}
+
 #[test]
 fn nothing_is_lost_and_nothing_runs_twice_through_kills_at_random_moments() -> Result<()> {
-    let number = |name: &str, default: u64| std::env::var(name).map_or(Ok(default), |text| text.parse().context(text));
     let (kills, seed) = (number("KILLS", 25)?, number("SEED", 1)?);
     let world = Arc::new(World::new()?);
     let mut random = Random::new(seed);

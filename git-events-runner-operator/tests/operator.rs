@@ -12,6 +12,7 @@ mod operator {
     mod forge;
     mod health;
     mod idle;
+    mod killed;
     mod malformed;
     mod manifests;
     mod namespaces;
@@ -23,6 +24,7 @@ mod operator {
     mod strangers;
     mod taking_over;
     mod tls;
+    mod together;
     mod typical_flow;
     mod utility;
     mod waiting;

@@ -25,7 +25,24 @@ pub fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body:
     Ok(Answer { status, headers, body: serde_json::from_str(&body).with_context(|| format!("no JSON: {body}"))? })
 }
 
-/// The same with an answer of any text: its status, its headers, and its body.
+/// Posts an empty webhook request, calls `answered` as soon as the answer has begun, with its status, and then reads the rest of it.
+pub fn post_and(port: u16, path: &str, answered: impl FnOnce(u16) -> Result<()>) -> Result<Answer> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.write_all(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes())?;
+    let mut answer = vec![0; "HTTP/1.1 202".len()];
+    stream.read_exact(&mut answer)?;
+    let status = std::str::from_utf8(&answer[9..])?.parse()?;
+    answered(status)?;
+    // What comes after that is there already, or is lost with who was to send it.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    let (headers, body) = answer.split_once("\r\n\r\n").with_context(|| format!("only a part of an answer: {answer:?}"))?;
+    let body = serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))?;
+    Ok(Answer { status, headers: headers.to_owned(), body })
+}
+
+/// As [`send`], with an answer of any text: its status, its headers, and its body.
 pub(crate) fn exchange(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(u16, String, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;

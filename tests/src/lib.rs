@@ -24,7 +24,7 @@ pub use forge::Forge;
 pub use git_daemon::GitDaemon;
 pub use git_repo::GitRepo;
 pub use git_server::{Auth, GitServer, LoggedRequest, Options};
-pub use http::{Answer, free_port, send};
+pub use http::{Answer, free_port, post_and, send};
 pub use operator::Operator;
 pub use program::Program;
 pub use proxy::ProxyServer;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Accepted, Cause, Change, FireRequest, Inbox, Loaded, StateError, StateStore, TriggerId, TriggerState, Version,
+    Accepted, Cause, Change, FireRequest, Inbox, Loaded, PendingFull, StateError, StateStore, TriggerId, TriggerState, Version,
     durable::{self, about},
 };
 
@@ -158,13 +158,13 @@ impl StateStore for FileStore {
 
 #[async_trait]
 impl Inbox for FileStore {
-    async fn request(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError> {
-        let (id, request) = (id.clone(), request.clone());
+    async fn request_all(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError> {
+        let (id, requests) = (id.clone(), requests.to_vec());
         self.blocking(move |content| {
             let _writing = content.writing();
             let mut stored = content.get(&id)?;
-            let accepted = stored.state.accept(&request).map_err(|_full| StateError::Full(id))?;
-            if accepted == Accepted::Recorded {
+            let accepted: Vec<_> = requests.iter().map(|request| stored.state.accept(request)).collect();
+            if accepted.contains(&Ok(Accepted::Recorded)) {
                 stored.writes += 1;
                 content.write(&stored)?;
             }

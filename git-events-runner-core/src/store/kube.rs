@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Accepted, FireRequest, Inbox, Loaded, StateError, StateStore, Version};
-use crate::{Cause, Change, TriggerId, crash_point::written, crd, job::FIELD_MANAGER};
+use crate::{Cause, Change, PendingFull, TriggerId, crash_point::written, crd, job::FIELD_MANAGER};
 
 /// How often a request is tried to be written beside others.
 const ATTEMPTS: usize = 20;
@@ -88,12 +88,13 @@ impl KubeStore {
         self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a request to what is pending now. What others add at the same time is kept; if this request replaces others, that is a conflict.
-    async fn add(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError> {
+    /// Adds requests to what is pending now. What others add at the same time is kept; if one of these replaces others, that is a conflict.
+    async fn add(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError> {
         let (_, Loaded { state: before, version, .. }) = self.read(id).await?;
         let mut after = before.clone();
-        if after.accept(request).map_err(|_full| StateError::Full(id.clone()))? == Accepted::AlreadyPending {
-            return Ok(Accepted::AlreadyPending);
+        let accepted: Vec<_> = requests.iter().map(|request| after.accept(request)).collect();
+        if !accepted.contains(&Ok(Accepted::Recorded)) {
+            return Ok(accepted);
         }
         let pending = crd::merge_patch(&json!(before.pending), &json!(after.pending)).unwrap_or_default();
         let is_replacing = before.pending.keys().any(|id| !after.pending.contains_key(id));
@@ -101,7 +102,7 @@ impl KubeStore {
         match self.patch(id, &json!({ "metadata": metadata, "status": { "pending": pending } })).await {
             Ok(_) => {
                 written("request-recorded");
-                Ok(Accepted::Recorded)
+                Ok(accepted)
             }
             // There was room, and somebody else was faster: another look tells whether there is still some.
             Err(StateError::Full(_)) => Err(StateError::Conflict),
@@ -158,10 +159,10 @@ impl StateStore for KubeStore {
 
 #[async_trait]
 impl Inbox for KubeStore {
-    async fn request(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError> {
+    async fn request_all(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError> {
         let mut turn = None;
         for _ in 0..ATTEMPTS {
-            match self.add(id, request).await {
+            match self.add(id, requests).await {
                 // Of many requests to one trigger at once, all but one would meet each other again and again.
                 Err(StateError::Conflict) if turn.is_none() => {
                     let mut hash = DefaultHasher::new();

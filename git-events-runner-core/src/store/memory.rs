@@ -6,7 +6,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    Accepted, Change, FireRequest, Inbox, Loaded, MAX_PENDING, MAX_WAITING, StateError, StateStore, TriggerId, TriggerState, Version,
+    Accepted, Change, FireRequest, Inbox, Loaded, MAX_PENDING, MAX_WAITING, PendingFull, StateError, StateStore, TriggerId, TriggerState,
+    Version,
 };
 
 /// Keeps the state of triggers in memory. Clones share it.
@@ -82,11 +83,11 @@ impl StateStore for InMemoryStore {
 
 #[async_trait]
 impl Inbox for InMemoryStore {
-    async fn request(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError> {
+    async fn request_all(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError> {
         let mut triggers = self.lock();
         let stored = triggers.get_mut(id).ok_or_else(|| StateError::NotFound(id.clone()))?;
-        let accepted = stored.state.accept(request).map_err(|_full| StateError::Full(id.clone()))?;
-        if accepted == Accepted::Recorded {
+        let accepted: Vec<_> = requests.iter().map(|request| stored.state.accept(request)).collect();
+        if accepted.contains(&Ok(Accepted::Recorded)) {
             stored.writes += 1;
         }
         Ok(accepted)

@@ -36,6 +36,7 @@ pub async fn state_store<H: StoreHarness, F: Future<Output = H> + Send>(new: imp
     requests_at_once_are_all_kept(&new().await).await;
     requests_collapse_and_those_that_always_run_do_not(&new().await).await;
     no_more_is_pending_than_may_be(&new().await).await;
+    requests_that_are_added_together_are_accepted_one_after_the_other(&new().await).await;
     triggers_do_not_touch_each_other(&new().await).await;
 }
 
@@ -188,6 +189,19 @@ async fn no_more_is_pending_than_may_be(harness: &impl StoreHarness) {
     assert_eq!(state.pending.len(), MAX_PENDING, "what can collapse does, to make room");
     let sources = &state.pending[&"collapses".parse().unwrap()].sources;
     assert_eq!(sources, &BTreeSet::from(["s0".to_owned(), "x".to_owned()]), "and takes over the sources");
+}
+
+async fn requests_that_are_added_together_are_accepted_one_after_the_other(harness: &impl StoreHarness) {
+    let id = harness.add(&trigger_id("app", "1"), 1).await;
+    let mut requests = vec![request("a", &["a"], false), request("b", &["b"], true), request("a", &["a"], false)];
+    requests.extend((0..MAX_PENDING).map(|n| request(&n.to_string(), &["c"], true)));
+    requests.push(request("d", &["d"], false));
+    let mut expected = TriggerState::default();
+    let accepted: Vec<_> = requests.iter().map(|request| expected.accept(request)).collect();
+    let answered = harness.inbox().request_all(&id, &requests).await.unwrap();
+    assert_eq!(answered, accepted, "of requests that are added together each is accepted as `TriggerState::accept` says");
+    assert_eq!(state(harness, &id).await, expected, "what is accepted of requests that are added together is written");
+    assert_eq!(harness.inbox().request_all(&id, &[]).await.unwrap(), [], "none is nothing to add");
 }
 
 async fn triggers_do_not_touch_each_other(harness: &impl StoreHarness) {

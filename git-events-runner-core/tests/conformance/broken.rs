@@ -24,6 +24,7 @@ enum StoreBreaks {
     WritesHalf,
     NeverCollapses,
     HasNoLimit,
+    WritesTheFirst,
 }
 
 struct BrokenStore {
@@ -63,15 +64,19 @@ impl StateStore for BrokenStore {
 
 #[async_trait]
 impl Inbox for BrokenStore {
-    async fn request(&self, id: &TriggerId, request: &FireRequest) -> Result<Accepted, StateError> {
-        let mut asked = request.clone();
+    async fn request_all(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError> {
+        let mut asked = requests.to_vec();
         if self.breaks == StoreBreaks::NeverCollapses {
-            asked.request.always = true;
+            asked.iter_mut().for_each(|asked| asked.request.always = true);
         }
-        match self.store.request(id, &asked).await {
-            Err(StateError::Full(_)) if self.breaks == StoreBreaks::HasNoLimit => Ok(Accepted::Recorded),
-            answer => answer,
+        if self.breaks == StoreBreaks::WritesTheFirst {
+            asked.truncate(1);
         }
+        let mut answer = self.store.request_all(id, &asked).await?;
+        if self.breaks == StoreBreaks::HasNoLimit {
+            answer.iter_mut().for_each(|answer| *answer = Ok(answer.unwrap_or(Accepted::Recorded)));
+        }
+        Ok(answer)
     }
 }
 
@@ -110,6 +115,7 @@ async fn broken_stores_do_not_conform() {
         (StoreBreaks::WritesHalf, "record writes the whole change"),
         (StoreBreaks::NeverCollapses, "a request is durable, and touches nothing else"),
         (StoreBreaks::HasNoLimit, "there is no room for one more"),
+        (StoreBreaks::WritesTheFirst, "of requests that are added together each is accepted"),
     ] {
         let new =
             || async move { BrokenStore { store: InMemoryStore::default(), breaks, first: Mutex::default(), known: Mutex::default() } };

@@ -48,11 +48,16 @@ impl Fixture {
 
     /// Starts a replica, and waits until it is ready.
     pub fn operator(&self, args: &[&str]) -> Operator {
-        let lease = ["--leader-lease-duration", "6", "--leader-lease-grace", "2", "--watch-namespaces", &self.namespace];
-        let program = env!("CARGO_BIN_EXE_git-events-runner");
-        let operator = Operator::start(program, &self.account, &self.namespace, &[&lease, args].concat(), &[]).unwrap();
+        let operator = self.operator_unready(args);
         operator.wait_until_ready().unwrap();
         operator
+    }
+
+    /// Starts a replica.
+    pub fn operator_unready(&self, args: &[&str]) -> Operator {
+        let lease = ["--leader-lease-duration", "6", "--leader-lease-grace", "2", "--watch-namespaces", &self.namespace];
+        let program = env!("CARGO_BIN_EXE_git-events-runner");
+        Operator::start(program, &self.account, &self.namespace, &[&lease, args].concat(), &[]).unwrap()
     }
 
     pub fn repo(&self, name: &str) -> GitRepo {
