@@ -5,6 +5,7 @@ mod api_server;
 mod audit;
 mod credentials;
 mod namespace;
+mod node;
 mod programs;
 
 use std::{
@@ -19,6 +20,8 @@ pub use api_server::ApiServer;
 pub use audit::Write;
 pub use namespace::Namespace;
 
+use programs::Programs;
+
 /// What a cluster consists of, besides etcd and an API server that serves our kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -26,6 +29,10 @@ pub enum Mode {
     ControlPlane,
     /// The same with a node that is simulated as `tests/cluster/kwok.yaml` says: Pods run, and complete.
     Kwok,
+    /// The same controllers with a node of this machine: Pods are containers. It needs root. The image `localhost/busybox:1` is there, others
+    /// are [imported](Cluster::import). Pods reach each other, the API server and [this machine](Cluster::machine) by address; there is no DNS, no
+    /// kube-proxy, and nothing that enforces a NetworkPolicy.
+    Node,
 }
 
 /// A cluster of its own. It ends when this is dropped, and also when the process ends without that.
@@ -51,7 +58,10 @@ impl Cluster {
         if mode == Mode::Kwok {
             controllers.push("kwok");
         }
-        let server = ApiServer::start_for(&controllers).await?;
+        let server = match mode {
+            Mode::Node => node::start_api_server(&controllers).await?,
+            _ => ApiServer::start_in(Programs::prepare(&[&api_server::PROGRAMS, &controllers[..]].concat())?).await?,
+        };
         // Before the controllers: the one of garbage looks for new kinds only every 30 s.
         if our_kinds {
             server.install_crds().await?;
@@ -61,6 +71,9 @@ impl Cluster {
         }
         let cluster = Self { server, controllers };
         cluster.start_controllers()?;
+        if mode == Mode::Node {
+            cluster.start_node().await?;
+        }
         Ok(cluster)
     }
 
@@ -70,7 +83,7 @@ impl Cluster {
 
     /// The cluster of this mode that the tests of this process share, each in its own [`Namespace`]. The first one to ask starts it.
     pub async fn shared(mode: Mode) -> anyhow::Result<&'static Self> {
-        static SHARED: [OnceCell<Cluster>; 2] = [const { OnceCell::const_new() }; 2];
+        static SHARED: [OnceCell<Cluster>; 3] = [const { OnceCell::const_new() }; 3];
         SHARED[mode as usize].get_or_try_init(|| Self::start(mode)).await
     }
 
@@ -125,7 +138,7 @@ impl Cluster {
 
 /// A helm that speaks to no server. The first one on a machine is built, which takes minutes.
 pub fn helm() -> anyhow::Result<Command> {
-    Ok(Command::new(programs::Programs::build(&["helm"])?.join("helm")))
+    Ok(Command::new(Programs::build(&["helm"])?.join("helm")))
 }
 
 /// A new client with what a kubeconfig says. It belongs to the runtime that it is made in.

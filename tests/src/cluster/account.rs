@@ -34,7 +34,7 @@ impl Cluster {
         let answer = self.server.create(&tokens, request.to_string()).await?;
         let token = answer["status"]["token"].as_str().context("no token")?;
         let programs = &self.server.programs;
-        credentials::kubeconfig(&programs.folder, programs.port, &format!("{namespace}.{name}"), token)
+        credentials::kubeconfig(&programs.folder, programs.address, &format!("{namespace}.{name}"), token)
     }
 
     /// Creates the ServiceAccount of an operator that runs in this namespace, granted exactly what the chart's role files say, and answers

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::{credentials, programs::Programs};
 
+/// What it consists of.
+pub(super) const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+
 /// How long an API server may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
@@ -29,19 +32,18 @@ pub struct ApiServer {
 impl ApiServer {
     /// Starts an API server and waits until it is ready. The first start on a machine builds it, which takes minutes.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::start_for(&[]).await
+        Self::start_in(Programs::prepare(&PROGRAMS)?).await
     }
 
-    /// The same, and makes sure that the programs are there that are to be started besides.
-    pub(super) async fn start_for(others: &[&str]) -> anyhow::Result<Self> {
-        let programs = Programs::prepare(&[&["etcd", "kube-apiserver", "kubectl"], others].concat())?;
-        let token = credentials::write(&programs.folder, programs.port)?;
+    /// The same where these programs are to run.
+    pub(super) async fn start_in(programs: Programs) -> anyhow::Result<Self> {
+        let token = credentials::write(&programs.folder, programs.address)?;
         // Another part of the process may have done it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authority = Certificate::from_pem(&fs::read(programs.folder.join("ca.crt"))?)?;
         // A connection belongs to the runtime of the test that opened it: none is kept for another one.
         let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().pool_max_idle_per_host(0).build()?;
-        let server = Self { address: format!("https://127.0.0.1:{}", programs.port), programs, token, client };
+        let server = Self { address: format!("https://{}", programs.address), programs, token, client };
         server.programs.start("etcd")?;
         server.resume().await?;
         Ok(server)

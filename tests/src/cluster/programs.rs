@@ -1,7 +1,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
+pub(super) const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 
 /// Programs of a Kubernetes, run by `tests/cluster/up`. They end when this is dropped, and also when the process ends without that.
 #[derive(Debug)]
@@ -20,25 +20,35 @@ pub(super) struct Programs {
     pub(super) built: PathBuf,
     /// Their state, credentials and logs.
     pub(super) folder: PathBuf,
-    /// The API server's.
-    pub(super) port: u16,
+    /// The API server's address.
+    pub(super) address: SocketAddrV4,
+    /// Of a node, the number of its network.
+    pub(super) network: Option<u8>,
 }
 
 impl Programs {
     /// Makes sure that these programs are there, and readies a folder to run them in. The first time on a machine takes minutes.
     pub(super) fn prepare(programs: &[&str]) -> anyhow::Result<Self> {
-        let built = Self::build(programs)?;
-        // Not for others of the machine: the administrator's token is in it.
-        let folder = tempfile::Builder::new().prefix("cluster-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?.keep();
+        let (built, folder) = (Self::build(programs)?, folder()?);
         let [port, etcd, peer] = free_ports()?;
-        let up = Command::new(Path::new(SCRIPTS).join("up"))
-            .args([&built, &folder])
-            .args([port, etcd, peer].map(|port| port.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot run tests/cluster/up: it needs bash")?;
-        Ok(Self { up: Mutex::new(up), built, folder, port })
+        let mut up = Command::new(Path::new(SCRIPTS).join("up"));
+        up.args([&built, &folder]).args([port, etcd, peer].map(|port| port.to_string()));
+        let up = up.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot run tests/cluster/up: it needs bash")?;
+        Ok(Self { up: Mutex::new(up), built, folder, address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), network: None })
+    }
+
+    /// The same for programs that a node is among.
+    pub(super) fn prepare_node(programs: &[&str]) -> anyhow::Result<Self> {
+        let (built, folder) = (Self::build(programs)?, folder()?);
+        let mut up = Command::new(Path::new(SCRIPTS).join("node/up"));
+        up.args([&built, &folder]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut up = up.spawn().context("cannot run tests/cluster/node/up: it needs bash")?;
+        let mut line = [0; 4];
+        let read = up.stdout.as_mut().context("no stdout")?.read_exact(&mut line);
+        read.context("tests/cluster/node/up has failed: see above")?;
+        let network: u8 = str::from_utf8(&line)?.trim_end().parse()?;
+        let address = SocketAddrV4::new(Ipv4Addr::new(198, 19, network, 2), 443);
+        Ok(Self { up: Mutex::new(up), built, folder, address, network: Some(network) })
     }
 
     /// Makes sure that programs are there, and answers where.
@@ -103,6 +113,11 @@ impl Drop for Programs {
         let _ = up.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A folder that is not for others of the machine: the administrator's token is in it.
+fn folder() -> anyhow::Result<PathBuf> {
+    Ok(tempfile::Builder::new().prefix("cluster-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?.keep())
 }
 
 /// Ports that are free now.
