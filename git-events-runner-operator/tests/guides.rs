@@ -9,4 +9,5 @@ mod guides {
     mod page;
     mod place;
     mod release;
+    mod servers;
 }

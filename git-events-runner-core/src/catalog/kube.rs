@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::kube::Client;
 use async_trait::async_trait;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
     repository::Specified,
@@ -78,6 +79,11 @@ impl KubeCatalog {
     /// Somebody has ended a watch before that.
     pub async fn ready(&self) -> Result<(), Cause> {
         self.0.stores.ready().await
+    }
+
+    /// Whether what it answers with is just this version of the specification of a source or an action. Somebody else's watch may be ahead.
+    pub fn knows(&self, id: &ObjectRef, version: &ObjectMeta) -> bool {
+        self.0.stores.knows(id, version)
     }
 
     /// How long a run of an action may wait for its start.

@@ -11,6 +11,7 @@ use tracing::warn;
 use super::{
     conditions::{Health, Level},
     controller::Guarded,
+    sources::BEHIND,
     status,
 };
 
@@ -72,6 +73,7 @@ pub fn relevant<K: ActionKind>(object: &Guarded<K>) -> impl std::hash::Hash + us
 pub async fn reconcile<K: ActionKind>(object: Arc<Guarded<K>>, actions: Arc<Actions>) -> Option<Timestamp> {
     let meta = object.meta();
     let (health, before) = match &object.0 {
+        Ok(action) if !actions.catalog.knows(&action.name(), meta) => return Some(Timestamp::now() + BEHIND),
         Ok(action) => (actions.look(&action.name()).await, action.status().map(|status| status.conditions.clone()).unwrap_or_default()),
         Err(malformed) => (Health::new(Level::Stalled, Reason::InvalidSpec, malformed.to_string()), vec![]),
     };

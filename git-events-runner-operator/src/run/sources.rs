@@ -23,6 +23,9 @@ use super::{
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// How soon to look again when the catalog is behind the watch here, or ahead of it.
+pub const BEHIND: Duration = Duration::from_millis(100);
+
 /// A kind of sources.
 pub trait SourceKind: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
     fn name(&self) -> ObjectRef;
@@ -101,6 +104,9 @@ pub async fn reconcile<K: SourceKind>(object: Arc<Guarded<K>>, sources: Arc<Sour
     let (health, before, next) = match &object.0 {
         Ok(source) => {
             let id = source.name();
+            if !sources.catalog.knows(&id, meta) {
+                return Some(Timestamp::now() + BEHIND);
+            }
             let said = source.status().and_then(|status| Health::said_by(&status.conditions, meta.generation));
             let is_doubted = sources.recheck.doubted().remove(&id);
             if !is_doubted && said.is_some_and(|said| said.level == Level::Ready) {

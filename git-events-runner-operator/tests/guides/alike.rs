@@ -8,6 +8,8 @@ pub fn alike(text: &str) -> String {
     let changing = [
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
+        (r"SHA256:[A-Za-z0-9+/]{43}", "FINGERPRINT"),
+        (r"\bAAAA[A-Za-z0-9+/=]+", "KEY"),
         (r"(Resource Version: +)\d+", "$1VERSION"),
         // Of a run, and of its Pod.
         (r"-[0-9a-z]{10}\b(-[0-9a-z]{5}\b)?", "-RUN"),

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The guides in the order in which they are followed, in one cluster.
-const GUIDES: [&str; 2] = ["install", "first-trigger"];
+const GUIDES: [&str; 5] = ["install", "first-trigger", "private-repository", "ssh", "many-tenants"];
 
 /// How long what only looks may be repeated until it shows what the page says.
 const WITHIN: Duration = Duration::from_secs(30);

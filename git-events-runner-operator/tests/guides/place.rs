@@ -8,25 +8,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use git_events_runner_tests::{Auth, GitServer, Options, cluster::Cluster};
-use rcgen::{CertificateParams, KeyPair};
+use git_events_runner_tests::cluster::Cluster;
 use tempfile::TempDir;
 
-use super::release::Release;
+use super::{release::Release, servers::Servers};
 
 /// How long a block may take, for `timeout`.
 const WITHIN: &str = "120";
 
-/// The script of the overview.
-const DEPLOY_SH: &str = "#!/bin/sh\necho \"Deploying $1 of $TRIGGER_SOURCE_NAME\"\n";
-
 pub struct Place<'a> {
     folder: TempDir,
     release: Release<'a>,
-    /// What stands in the pages, and what is meant here.
-    meant: Vec<(String, String)>,
-    // They run for as long as this is there.
-    _servers: Vec<GitServer>,
+    servers: Servers,
 }
 
 impl<'a> Place<'a> {
@@ -43,18 +36,9 @@ impl<'a> Place<'a> {
         }
         fs::copy(cluster.kubeconfig(), folder.path().join("kubeconfig"))?;
 
-        let (key, certificate) = certificate()?;
-        fs::write(folder.path().join("authorities.pem"), &certificate)?;
-        let server = GitServer::start(&Options { auth: Auth::None, tls: Some((certificate, key)), ..Options::default() })?;
-        let repo = server.repo("the-best-team/cool-project")?;
-        repo.write("deploy.sh", DEPLOY_SH)?;
-        repo.make_executable("deploy.sh")?;
-        repo.push("main", &[("chart/Chart.yaml", "name: cool-project\n")])?;
-        let repos = repo.bare().ancestors().nth(2).context("no folder")?.display().to_string();
-        fs::write(folder.path().join("gitconfig"), format!("[url \"{repos}/\"]\n    insteadOf = {}/\n", server.origin()))?;
-        let meant = vec![("https://git.example.com".to_owned(), server.origin().to_owned())];
+        let servers = Servers::start(folder.path())?;
         let release = Release::new(cluster, folder.path().join("authorities.pem"));
-        Ok(Self { folder, release, meant, _servers: vec![server] })
+        Ok(Self { folder, release, servers })
     }
 
     /// Saves a block as a file.
@@ -77,6 +61,7 @@ impl<'a> Place<'a> {
         let done = shell.output().context("timeout is missing: install coreutils")?;
         ensure!(done.status.code() != Some(124), "has not ended within {WITHIN} seconds");
         let printed = self.there(&String::from_utf8_lossy(&done.stdout));
+        self.servers.let_in(&folder.join("deploy-key.pub"))?;
         if text.contains("helm ") {
             self.release.follow().await?;
         }
@@ -95,13 +80,6 @@ impl<'a> Place<'a> {
 
     fn all_meant(&self) -> Vec<(String, String)> {
         let hooks = self.release.webhooks_port().map(|port| ("https://hooks.example.com".to_owned(), format!("http://127.0.0.1:{port}")));
-        self.meant.iter().cloned().chain(hooks).collect()
+        self.servers.meant().into_iter().chain(hooks).collect()
     }
-}
-
-/// A key, and a certificate of this machine by that key.
-fn certificate() -> Result<(String, String)> {
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.self_signed(&key)?;
-    Ok((key.serialize_pem(), certificate.pem()))
 }

@@ -199,3 +199,21 @@ async fn a_host_that_is_not_allowed_is_never_asked() {
     f.wait_for_succeeded(1).await;
     is_right(&f, "GitRepo", "app", "Reachable").await;
 }
+
+#[tokio::test]
+async fn what_is_new_is_not_said_to_be_missing() {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    let _operator = f.operator(&[]);
+    f.put(git_repo("first", &f.server.uri("app"))).await;
+    f.wait_for_ready("GitRepo", "first", "True", "Reachable").await;
+    for number in 0..20 {
+        let name = format!("new-{number}");
+        f.put(git_repo(&name, &f.server.uri("app"))).await;
+        f.put(action(&name)).await;
+        for (kind, reason) in [("GitRepo", "Reachable"), ("Action", "Valid")] {
+            let said = wait_for("a condition", async || condition(&f.status(kind, &name).await, "Ready").cloned()).await;
+            assert_eq!(said["reason"], reason, "{kind} {name}: {}", said["message"]);
+        }
+    }
+}

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::LabelSelector};
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
 use kube::{
     Resource, ResourceExt as _,
     core::{DeserializeGuard, SelectorExt as _, object::HasSpec},
@@ -45,6 +48,17 @@ impl CatalogStores {
         ready(actions).await?;
         ready(cluster_actions).await?;
         ready(namespaces).await
+    }
+
+    /// Whether what is known of a source or an action is just this version of its specification.
+    pub(super) fn knows(&self, id: &ObjectRef, version: &ObjectMeta) -> bool {
+        match id.kind.as_str() {
+            "GitRepo" => knows(&self.git_repos, id, version),
+            "ClusterGitRepo" => knows(&self.cluster_git_repos, id, version),
+            "Action" => knows(&self.actions, id, version),
+            "ClusterAction" => knows(&self.cluster_actions, id, version),
+            _ => false,
+        }
     }
 
     /// A source, for the triggers of a namespace.
@@ -117,6 +131,10 @@ fn find<K: Resource<DynamicType = ()> + Clone + 'static>(stores: &Stores<K>, id:
     let name = reflector::ObjectRef::new(&id.name);
     let key = if let Some(namespace) = &id.namespace { name.within(namespace) } else { name };
     stores.iter().find_map(|store| store.get(&key))
+}
+
+fn knows<K: Resource<DynamicType = ()> + Clone + 'static>(stores: &Stores<K>, id: &ObjectRef, version: &ObjectMeta) -> bool {
+    find(stores, id).is_some_and(|found| (&found.meta().uid, found.meta().generation) == (&version.uid, version.generation))
 }
 
 fn spec<K>(stores: &Stores<K>, id: &ObjectRef) -> Result<K::Spec, CatalogError>
