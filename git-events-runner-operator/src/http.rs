@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::Context as _;
 use hyper::{
+    Request,
     body::{Body, Incoming},
+    header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::HttpService,
 };
@@ -22,11 +24,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{Semaphore, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 use tracing::{debug, warn};
-use warp::{Filter, Reply};
+use warp::{Filter, Reply, reply::Response};
 
 /// How long a client may take to send its headers; it also ends connections that are kept and not used.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -35,8 +38,15 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 64;
 
-/// How many connections are served at a time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 1024;
+/// How many connections are served at a time; more wait to be accepted. Both ports together leave some of the 1,024 files that a process may
+/// often have open.
+const MAX_CONNECTIONS: usize = 400;
+
+/// After this time the answer to a request says that it is the last one of its connection. So replicas share connections that are kept.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// After this time a connection is cut. By then only those are left whose client does not read the answers, or hardly.
+const CUT_AFTER: Duration = Duration::from_secs(60);
 
 /// How long requests in flight may take after the end was asked for.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -53,7 +63,7 @@ where
     F::Error: Into<warp::Rejection>,
     F: Filter<Error = std::convert::Infallible>,
 {
-    let service = TowerToHyperService::new(warp::service(routes));
+    let service = warp::service(routes);
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let in_flight = GracefulShutdown::new();
     loop {
@@ -74,13 +84,20 @@ where
                 continue;
             }
         };
-        let (service, watcher) = (service.clone(), in_flight.watcher());
+        let (began, watcher) = (Instant::now(), in_flight.watcher());
+        let service = ServiceExt::<Request<Incoming>>::map_response(service.clone(), move |mut answer: Response| {
+            if began.elapsed() > KEPT_FOR {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        });
+        let service = TowerToHyperService::new(service);
         let tls = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
         tokio::spawn(async move {
             let served = match tls {
-                None => watcher.watch(connection(stream, service)).await.map_err(anyhow::Error::from),
+                None => cut(watcher.watch(connection(stream, service))).await,
                 Some(tls) => match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => watcher.watch(connection(stream, service)).await.map_err(anyhow::Error::from),
+                    Ok(Ok(stream)) => cut(watcher.watch(connection(stream, service))).await,
                     Ok(Err(error)) => Err(error.into()),
                     Err(late) => Err(late.into()),
                 },
@@ -95,6 +112,10 @@ where
     if tokio::time::timeout(DRAIN_WITHIN, in_flight.shutdown()).await.is_err() {
         warn!("requests in flight took longer than {DRAIN_WITHIN:?} to finish, and were given up");
     }
+}
+
+async fn cut(served: impl Future<Output = hyper::Result<()>>) -> anyhow::Result<()> {
+    Ok(timeout(CUT_AFTER, served).await.context("it is cut")??)
 }
 
 fn connection<I, S>(stream: I, service: S) -> http1::Connection<TokioIo<I>, S>

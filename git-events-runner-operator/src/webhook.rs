@@ -11,7 +11,10 @@ use git_events_runner_core::{
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use tracing::{error, info};
 use warp::{
     Buf, Filter, Rejection, Reply,
@@ -33,11 +36,16 @@ use payload::Forge;
 use proof::Unproven;
 use shared::{SharedInbox, Unrecorded};
 
-/// The largest body that is taken, in bytes. As many are kept at a time as requests are answered.
+/// The largest body that is taken, in bytes.
 const MAX_BODY: usize = 3 << 20;
 
-/// How long a client may take to send its body.
+/// How much of a body is kept before it counts as a large one, and how many large ones are kept at a time: of strangers, too.
+const SMALL_BODY: usize = 64 << 10;
+const LARGE_BODIES: usize = 16;
+
+/// How long a client may take to send its body, and how long a large one of that may wait for others.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a client that is to try again is told to wait, in seconds.
 const RETRY_AFTER: &str = "10";
@@ -127,26 +135,28 @@ fn too_many(wait: Duration) -> Response {
 }
 
 /// `POST /{namespace}/{trigger}` and `POST /{namespace}/{trigger}/{source}`; everything else that is HTTP/1.1 is refused as JSON, too.
-/// So many requests are answered at a time; more wait, and nothing of their bodies is read.
+/// So many requests that have come whole are verified and recorded at a time; more wait. Those that come slowly keep nobody waiting.
 pub fn routes(
     hooks: Arc<dyn Hooks>,
     inbox: Arc<dyn Inbox>,
     limits: Arc<RateLimits>,
     parallelism: usize,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
-    let (inbox, parallel) = (SharedInbox::new(inbox), Arc::new(Semaphore::new(parallelism)));
+    let listener = Arc::new(Listener {
+        hooks,
+        inbox: SharedInbox::new(inbox),
+        limits,
+        places: Semaphore::new(parallelism),
+        large_bodies: Semaphore::new(LARGE_BODIES),
+    });
     warp::method()
         .and(warp::path::tail())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .then(move |method: Method, path: Tail, headers: HeaderMap, body| {
-            let (hooks, inbox, limits, parallel) = (Arc::clone(&hooks), Arc::clone(&inbox), Arc::clone(&limits), Arc::clone(&parallel));
+            let listener = Arc::clone(&listener);
             async move {
-                if let Err(wait) = limits.take() {
-                    return too_many(wait);
-                }
-                let _permit = parallel.acquire().await;
-                let received = receive(&*hooks, &inbox, &limits, &method, path.as_str(), &headers, body).await;
+                let received = listener.receive(&method, path.as_str(), &headers, body).await;
                 received.unwrap_or_else(|Refused(code, message)| answer(code, &message, None))
             }
         })
@@ -157,91 +167,120 @@ pub fn routes(
         .unify()
 }
 
-async fn receive<B: Buf>(
-    hooks: &dyn Hooks,
-    inbox: &Arc<SharedInbox>,
-    limits: &RateLimits,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, warp::Error>>,
-) -> Result<Response, Refused> {
-    let parts: Vec<_> = path.trim_end_matches('/').split('/').collect();
-    let (namespace, name, source) = match parts[..] {
-        [namespace, name] => (namespace, name, None),
-        [namespace, name, source] => (namespace, name, Some(source)),
-        _ => {
-            return Err(refused(
-                StatusCode::NOT_FOUND,
-                "there is nothing here: the path is /{namespace}/{trigger} or /{namespace}/{trigger}/{source}",
-            ));
-        }
-    };
-    if method != Method::POST {
-        return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "a webhook is a POST"));
-    }
-    if !is_content_type_known(headers) {
-        let message = "the content type is neither application/json nor application/x-www-form-urlencoded nor text/plain";
-        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    }
-    let no_such_trigger = || refused(StatusCode::NOT_FOUND, "there is no such trigger");
-    let hook = hooks.find(namespace, name).await.ok_or_else(no_such_trigger)?;
-    if let Err(wait) = limits.take_for(&hook.id, source.filter(|source| hook.sources.contains(*source))) {
-        return Ok(too_many(wait));
-    }
-    // A token in a header says nothing of the body, so that it is kept only for what it says itself.
-    let keep = hook.listening.is_some() || hook.proof.as_ref().is_some_and(|proof| proof.is_of_body());
-    let body = read(body, keep).await?;
-    let Some(proof) = &hook.proof else {
-        // What is wrong with a Secret is nobody's business at the other end.
-        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the trigger cannot check who asks: see its status, or the log"));
-    };
-    if hook.listening.as_ref().is_some_and(|listening| !listening.forge.can_sign(headers)) {
-        let message = "this forge signs what the form holds and not the form: have it send application/json";
-        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    }
-    proof.check(headers, &body, Timestamp::now())?;
-    let sources = match source {
-        Some(source) if hook.sources.contains(source) => BTreeSet::from([source.to_owned()]),
-        Some(_) => return Err(refused(StatusCode::NOT_FOUND, "the trigger has no such source")),
-        None if hook.multi_source => hook.sources.clone(),
-        None => {
-            return Err(refused(StatusCode::BAD_REQUEST, "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}"));
-        }
-    };
-    if hook.suspended {
-        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the trigger is suspended"));
-    }
-    let (id, look) = match &hook.listening {
-        None => (new_id(), Look { sources, commit: None }),
-        Some(listening) => {
-            let forge = listening.forge;
-            let said = forge.read(headers, &body).map_err(|malformed| refused(StatusCode::BAD_REQUEST, &malformed.to_string()))?;
-            match listening.matching(&said, &sources) {
-                Ok(look) => (forge.delivery(headers).map_or_else(new_id, |delivery| delivery_id(forge, delivery, source)), look),
-                Err(why) => {
-                    info!(trigger = %hook.id, "nothing to do: {why}");
-                    return Ok(answer(StatusCode::OK, &format!("nothing to do: {why}"), None));
-                }
-            }
-        }
-    };
-    drop(body);
-    record(hooks, inbox, &hook, id, look).await
+struct Listener {
+    hooks: Arc<dyn Hooks>,
+    inbox: Arc<SharedInbox>,
+    limits: Arc<RateLimits>,
+    /// So many requests are verified and recorded at a time.
+    places: Semaphore,
+    large_bodies: Semaphore,
 }
 
-async fn record(hooks: &dyn Hooks, inbox: &Arc<SharedInbox>, hook: &Hook, id: RequestId, look: Look) -> Result<Response, Refused> {
-    let Look { sources, commit } = look;
-    let request = PendingRequest { sources, received_at: Timestamp::now(), commit, always: hook.always };
-    match inbox.request(&hook.id, FireRequest { id: id.clone(), request }).await {
-        Ok(Accepted::Recorded) => {
-            info!(trigger = %hook.id, request = %id, "request accepted");
-            hooks.accepted(&hook.id);
-            Ok(answer(StatusCode::ACCEPTED, "recorded", Some(id.as_str())))
+impl Listener {
+    async fn receive<B: Buf>(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: impl Stream<Item = Result<B, warp::Error>>,
+    ) -> Result<Response, Refused> {
+        if let Err(wait) = self.limits.take() {
+            return Ok(too_many(wait));
         }
-        Ok(Accepted::AlreadyPending) => Ok(answer(StatusCode::OK, "nothing to do: this delivery is pending already", Some(id.as_str()))),
-        Err(Unrecorded::Full) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, &StateError::Full(hook.id.clone()).to_string())),
-        Err(Unrecorded::Failed) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded now")),
+        let (namespace, name, source) = parts(path)?;
+        if method != Method::POST {
+            return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "a webhook is a POST"));
+        }
+        if !is_content_type_known(headers) {
+            let message = "the content type is neither application/json nor application/x-www-form-urlencoded nor text/plain";
+            return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        let no_such_trigger = || refused(StatusCode::NOT_FOUND, "there is no such trigger");
+        let hook = self.hooks.find(namespace, name).await.ok_or_else(no_such_trigger)?;
+        if let Err(wait) = self.limits.take_for(&hook.id, source.filter(|source| hook.sources.contains(*source))) {
+            return Ok(too_many(wait));
+        }
+        let Some(proof) = &hook.proof else {
+            // What is wrong with a Secret is nobody's business at the other end.
+            return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the trigger cannot check who asks: see its status, or the log"));
+        };
+        if hook.listening.as_ref().is_some_and(|listening| !listening.forge.can_sign(headers)) {
+            let message = "this forge signs what the form holds and not the form: have it send application/json";
+            return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        // A token in a header says nothing of the body: nothing is read of one without it, nor kept but for what it says itself.
+        if !proof.is_of_body() {
+            proof.check(headers, &[], Timestamp::now())?;
+        }
+        let keep = hook.listening.is_some() || proof.is_of_body();
+        let (body, _large) = read(body, keep, &self.large_bodies).await?;
+        let _place = self.places.acquire().await;
+        if proof.is_of_body() {
+            proof.check(headers, &body, Timestamp::now())?;
+        }
+        let sources = sources(&hook, source)?;
+        if hook.suspended {
+            return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the trigger is suspended"));
+        }
+        let (id, look) = match &hook.listening {
+            None => (new_id(), Look { sources, commit: None }),
+            Some(listening) => {
+                let forge = listening.forge;
+                let said = forge.read(headers, &body).map_err(|malformed| refused(StatusCode::BAD_REQUEST, &malformed.to_string()))?;
+                match listening.matching(&said, &sources) {
+                    Ok(look) => (forge.delivery(headers).map_or_else(new_id, |delivery| delivery_id(forge, delivery, source)), look),
+                    Err(why) => {
+                        info!(trigger = %hook.id, "nothing to do: {why}");
+                        return Ok(answer(StatusCode::OK, &format!("nothing to do: {why}"), None));
+                    }
+                }
+            }
+        };
+        drop(body);
+        self.record(&hook, id, look).await
+    }
+
+    async fn record(&self, hook: &Hook, id: RequestId, look: Look) -> Result<Response, Refused> {
+        let Look { sources, commit } = look;
+        let request = PendingRequest { sources, received_at: Timestamp::now(), commit, always: hook.always };
+        match self.inbox.request(&hook.id, FireRequest { id: id.clone(), request }).await {
+            Ok(Accepted::Recorded) => {
+                info!(trigger = %hook.id, request = %id, "request accepted");
+                self.hooks.accepted(&hook.id);
+                Ok(answer(StatusCode::ACCEPTED, "recorded", Some(id.as_str())))
+            }
+            Ok(Accepted::AlreadyPending) => {
+                Ok(answer(StatusCode::OK, "nothing to do: this delivery is pending already", Some(id.as_str())))
+            }
+            Err(Unrecorded::Full) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, &StateError::Full(hook.id.clone()).to_string())),
+            Err(Unrecorded::Failed) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded now")),
+        }
+    }
+}
+
+/// Namespace, trigger and source, if it names one.
+fn parts(path: &str) -> Result<(&str, &str, Option<&str>), Refused> {
+    let parts: Vec<_> = path.trim_end_matches('/').split('/').collect();
+    match parts[..] {
+        [namespace, name] => Ok((namespace, name, None)),
+        [namespace, name, source] => Ok((namespace, name, Some(source))),
+        _ => {
+            let message = "there is nothing here: the path is /{namespace}/{trigger} or /{namespace}/{trigger}/{source}";
+            Err(refused(StatusCode::NOT_FOUND, message))
+        }
+    }
+}
+
+/// Which sources a request is for.
+fn sources(hook: &Hook, named: Option<&str>) -> Result<BTreeSet<String>, Refused> {
+    match named {
+        Some(source) if hook.sources.contains(source) => Ok(BTreeSet::from([source.to_owned()])),
+        Some(_) => Err(refused(StatusCode::NOT_FOUND, "the trigger has no such source")),
+        None if hook.multi_source => Ok(hook.sources.clone()),
+        None => {
+            let message = "the trigger is not multiSource: name a source, /{namespace}/{trigger}/{source}";
+            Err(refused(StatusCode::BAD_REQUEST, message))
+        }
     }
 }
 
@@ -262,16 +301,25 @@ fn is_content_type_known(headers: &HeaderMap) -> bool {
     matches!(kind.as_str(), "application/json" | "application/x-www-form-urlencoded" | "text/plain")
 }
 
-/// Takes the body off the connection, and no more of it than it may have. None of it is kept if nobody wants to see it.
-async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>, keep: bool) -> Result<Vec<u8>, Refused> {
+/// Takes the body off the connection, and no more of it than it may have. None of it is kept if nobody wants to see it. A large one comes
+/// with its place.
+async fn read<B: Buf>(
+    body: impl Stream<Item = Result<B, warp::Error>>,
+    keep: bool,
+    large_bodies: &Semaphore,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), Refused> {
+    let no_room = |_| refused(StatusCode::SERVICE_UNAVAILABLE, "there are too many large bodies: try again later");
     let reading = async {
         let mut body = std::pin::pin!(body);
-        let (mut kept, mut length) = (vec![], 0_usize);
+        let (mut kept, mut length, mut large) = (vec![], 0_usize, None);
         while let Some(chunk) = body.next().await {
             let mut chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
             length = length.saturating_add(chunk.remaining());
             if length > MAX_BODY {
                 return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB"));
+            }
+            if keep && length > SMALL_BODY && large.is_none() {
+                large = timeout(ROOM_WITHIN, large_bodies.acquire()).await.map_err(no_room)?.ok();
             }
             while keep && chunk.has_remaining() {
                 let part = chunk.chunk();
@@ -279,10 +327,10 @@ async fn read<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>, keep: bo
                 chunk.advance(part.len());
             }
         }
-        Ok(kept)
+        Ok((kept, large))
     };
     let late = |_| refused(StatusCode::REQUEST_TIMEOUT, "the body takes too long");
-    tokio::time::timeout(BODY_WITHIN, reading).await.map_err(late)?
+    timeout(BODY_WITHIN, reading).await.map_err(late)?
 }
 
 #[cfg(test)]

@@ -77,9 +77,7 @@ impl Operator {
 
     /// The memory that it has resident, in bytes.
     pub fn rss(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.program.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS: the operator has ended")?;
-        Ok(line.trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+        self.program.rss()
     }
 
     /// The time of processors that it has taken so far.

@@ -1,5 +1,6 @@
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -43,6 +44,13 @@ impl Program {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The memory that it has resident, in bytes.
+    pub fn rss(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS: it has ended")?;
+        Ok(line.trim_end_matches("kB").trim().parse::<u64>()? * 1024)
     }
 
     /// All lines that it has written so far.

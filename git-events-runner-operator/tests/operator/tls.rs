@@ -1,7 +1,13 @@
 //! Webhooks by https.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures_util::future::join_all;
 use git_events_runner_tests::{Auth, Operator};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
@@ -85,6 +91,27 @@ async fn webhooks_are_served_with_the_certificate_of_a_secret_and_with_the_one_t
     f.put(second.secret()).await;
     second.wait_until_shown(&operator, &path).await;
     assert!(first.post(&operator, &path).await.is_none());
+}
+
+#[tokio::test]
+async fn who_begins_to_agree_on_how_to_encrypt_and_goes_no_further_is_dropped() {
+    let (f, path) = fixture().await;
+    let certificate = Certificate::new();
+    f.put(certificate.secret()).await;
+    let operator = f.operator(&["--tls-secret-name", "certificate"]);
+    let begin = Instant::now();
+    // Nothing, the start of a greeting, and what is none.
+    let clients = [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"POST / HTTP/1.1\r\n\r\n"].map(async |sent| {
+        let mut stream = TcpStream::connect(("127.0.0.1", operator.webhooks_port())).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        // It is closed, or reset; what comes before that is the alert.
+        let _ = stream.read_to_end(&mut vec![]).await;
+        begin.elapsed()
+    });
+    assert!(certificate.post(&operator, &path).await.is_some(), "others are answered meanwhile");
+    for after in join_all(clients).await {
+        assert!(after < Duration::from_secs(20), "it is dropped after {after:?}");
+    }
 }
 
 #[tokio::test]
