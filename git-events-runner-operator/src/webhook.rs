@@ -334,6 +334,8 @@ async fn read<B: Buf>(
 }
 
 #[cfg(test)]
+mod fuzzing;
+#[cfg(test)]
 mod recorded;
 #[cfg(test)]
 mod tests;

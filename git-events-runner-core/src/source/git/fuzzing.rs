@@ -14,11 +14,12 @@ use super::{
     pack::{Budget, Objects, PackError, PackReader},
     packet::{Packet, Packets, WireError},
     refs::Refs,
-    ssh,
     store::Cancelled,
     trees,
 };
 use crate::{CommitId, patterns::Patterns};
+
+pub use super::ssh::fuzzing::{known_hosts, private_key};
 
 /// What reads such bytes.
 pub type Target = fn(&[u8]);
@@ -28,13 +29,13 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("advertisement", advertisement),
     ("delta", delta),
     ("fetch_response", fetch_response),
-    ("known_hosts", ssh::fuzzing::known_hosts),
+    ("known_hosts", known_hosts),
     ("ls_refs", ls_refs),
     ("pack", pack),
     ("packets", packets),
     ("patterns", patterns),
     ("printable", printable),
-    ("private_key", ssh::fuzzing::private_key),
+    ("private_key", private_key),
     ("reference", reference),
     ("uri", uri),
 ];
