@@ -20,6 +20,7 @@ lint:
 bench:
 	cargo bench -p git-events-runner-tests --bench checks
 	cargo bench -p git-events-runner-operator --bench webhooks
+	cargo bench -p git-events-runner-operator --bench listener
 
 # The definitions of all kinds, in the chart.
 crds:

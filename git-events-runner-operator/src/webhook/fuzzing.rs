@@ -26,8 +26,8 @@ const SECRET: &str = "the-secret-of-the-hook";
 const SIGNING_TOKEN: &str = "whsec_dGhlLXNlY3JldC1vZi10aGUtaG9vaw==";
 const SIGNED_AT: i64 = 1_767_225_600;
 
-/// Where the sources of the trigger are; of the last one it is not known.
-const PLACES: [Option<&str>; 3] = [Some("git@github.com:team/app.git"), Some("https://gitlab.example.com/team/app"), None];
+/// Where sources of the trigger are. Of the other it is not known.
+const PLACES: [(&str, &str); 2] = [("at-github", "git@github.com:team/app.git"), ("at-gitlab", "https://gitlab.example.com/team/app")];
 
 /// Reads a request to a trigger of this type.
 pub fn read(auth_type: &str, data: &[u8]) {
@@ -137,8 +137,10 @@ fn is_the_same_in_a_form(forge: Forge, headers: &HeaderMap, body: &[u8], said: &
 /// What is to be looked at are sources of the trigger, and a commit that the webhook has named. All count, if nothing can be read.
 fn matches(spec: &crd::WebhookTriggerSpec, said: &Said) {
     let plan = spec.common.plan("default", 1).expect("it is a trigger");
-    let place = |name: &str| PLACES[plan.sources.iter().position(|source| source.name == name)?].and_then(|uri| RepoUri::parse(uri).ok());
-    let listening = Listening::new(&spec.webhook, &plan, |source| place(&source.name)).expect("it is a forge's");
+    let listening = Listening::new(&spec.webhook, &plan, |source| {
+        PLACES.iter().find(|(name, _)| *name == source.name).and_then(|(_, uri)| RepoUri::parse(uri).ok())
+    });
+    let listening = listening.expect("it is a forge's");
     let sources: BTreeSet<_> = plan.sources.iter().map(|source| source.name.clone()).collect();
     let looked_at = listening.matching(said, &sources);
     if said.event.is_none() && said.repository.is_empty() && said.moved.is_none() {
