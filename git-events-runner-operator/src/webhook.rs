@@ -213,6 +213,9 @@ impl Listener {
             proof.check(headers, &[], Timestamp::now())?;
         }
         let keep = hook.listening.is_some() || proof.is_of_body();
+        if declared_length(headers) > MAX_BODY {
+            return Err(too_large());
+        }
         let (body, _large) = read(body, keep, &self.large_bodies).await?;
         let _place = self.places.acquire().await;
         if proof.is_of_body() {
@@ -295,6 +298,16 @@ fn delivery_id(forge: Forge, delivery: &[u8], source: Option<&str>) -> RequestId
     RequestId::try_from(id).expect("it is at most 42 letters, digits and hyphens")
 }
 
+fn too_large() -> Refused {
+    refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB")
+}
+
+/// How long the body is by its own account; 0: it does not say.
+fn declared_length(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or_default()
+}
+
 fn is_content_type_known(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -316,7 +329,7 @@ async fn read<B: Buf>(
             let mut chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
             length = length.saturating_add(chunk.remaining());
             if length > MAX_BODY {
-                return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 3 MiB"));
+                return Err(too_large());
             }
             if keep && length > SMALL_BODY && large.is_none() {
                 large = timeout(ROOM_WITHIN, large_bodies.acquire()).await.map_err(no_room)?.ok();

@@ -13,6 +13,7 @@ mod operator {
     mod health;
     mod idle;
     mod killed;
+    mod load;
     mod malformed;
     mod manifests;
     mod namespaces;

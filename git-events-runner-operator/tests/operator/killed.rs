@@ -10,6 +10,7 @@ use std::{
 
 use git_events_runner_core::job;
 use git_events_runner_tests::{Auth, Operator, Random, post_and};
+use kube::api::ListParams;
 use serde_json::json;
 
 use super::{
@@ -18,6 +19,9 @@ use super::{
 };
 
 const SOURCES: [&str; 2] = ["a", "b"];
+
+/// How many triggers share the requests.
+const TRIGGERS: usize = 10;
 
 /// One of so many kills is of the leader.
 const OF_THE_LEADER: usize = 10;
@@ -36,9 +40,9 @@ fn leads(operator: &Operator) -> bool {
     operator.metrics().is_ok_and(|metrics| metrics.contains("git_events_runner_leader 1\n"))
 }
 
-/// Sends requests until one is accepted, kills the replica at once, and answers the id.
-fn kill_at_202(f: &Fixture, operator: &mut Operator, random: &mut Random) -> Option<String> {
-    let (path, port) = (format!("/{}/always", &*f.namespace), operator.webhooks_port());
+/// Sends a request, and if it is accepted kills the replica at once, and answers the id.
+fn kill_at_202(f: &Fixture, trigger: &str, operator: &mut Operator, random: &mut Random) -> Option<String> {
+    let (path, port) = (format!("/{}/{trigger}", &*f.namespace), operator.webhooks_port());
     let later = if random.below(2) == 0 { 0 } else { random.below(LATER) };
     let answer = post_and(port, &path, |status| {
         if status == 202 {
@@ -62,8 +66,11 @@ async fn what_was_answered_with_202_is_on_one_run_of_each_source_though_the_repl
     }
     let act = with(action_that("act", ("test/run-for", "10ms")), "actionJob.ttlSecondsAfterFinished", 86_400);
     f.put(with(act, "actionJob.jobWaitingTimeoutSeconds", 3600)).await;
-    let trigger = with(webhook_trigger("always", "a", "act"), "sources", json!({ "names": SOURCES, "watchOn": { "onChangeOnly": false } }));
-    f.put(with(trigger, "webhook.multiSource", true)).await;
+    let triggers: Vec<_> = (0..TRIGGERS).map(|number| format!("always-{number}")).collect();
+    for name in &triggers {
+        let trigger = with(webhook_trigger(name, "a", "act"), "sources", json!({ "names": SOURCES, "watchOn": { "onChangeOnly": false } }));
+        f.put(with(trigger, "webhook.multiSource", true)).await;
+    }
     // One is killed while another one starts.
     let mut replicas: Vec<_> = (0..3).map(|_| f.operator_unready(&[])).collect();
     for operator in &replicas {
@@ -79,7 +86,7 @@ async fn what_was_answered_with_202_is_on_one_run_of_each_source_though_the_repl
         let victim = if is_leader { leader.unwrap() } else { usize::from(leader == Some(0)) };
         let operator = &mut replicas[victim];
         operator.wait_until_ready().unwrap();
-        if let Some(id) = kill_at_202(&f, operator, &mut random) {
+        if let Some(id) = kill_at_202(&f, &triggers[accepted.len() % TRIGGERS], operator, &mut random) {
             accepted.push(id);
             of_the_leader += usize::from(is_leader);
             let dead = replicas.remove(victim);
@@ -92,7 +99,8 @@ async fn what_was_answered_with_202_is_on_one_run_of_each_source_though_the_repl
     let count = u32::try_from(kills * SOURCES.len()).unwrap();
     let is_at_rest = async || {
         let jobs = f.jobs().await;
-        let is_idle = f.status("WebhookTrigger", "always").await["pending"].as_object().is_none_or(serde_json::Map::is_empty);
+        let statuses = f.api("WebhookTrigger").list(&ListParams::default()).await.unwrap().items;
+        let is_idle = statuses.iter().all(|trigger| trigger.data["status"]["pending"].as_object().is_none_or(serde_json::Map::is_empty));
         (is_idle && jobs.iter().all(|found| job::phase(found).is_finished())).then_some(jobs)
     };
     let jobs = wait_within(Duration::from_secs(60) + EACH * count, "all have run", is_at_rest).await;
