@@ -203,7 +203,7 @@ fn kubectl_explains_every_field_and_prints_the_columns() {
         server.send(Method::POST, path, "application/json", trigger.to_owned()).await.unwrap();
         let listed = kubectl(&["get", "st", "listed", "-o", "wide"]);
         let headers: Vec<_> = listed.lines().next().unwrap().split("  ").map(str::trim).filter(|header| !header.is_empty()).collect();
-        assert_eq!(headers, ["NAME", "STATE", "READY", "SCHEDULE", "LAST RUN", "LAST RESULT", "AGE", "REASON"], "{listed}");
+        assert_eq!(headers, ["NAME", "STATE", "READY", "SCHEDULE", "LAST RUN", "LAST RESULT", "AGE", "REASON", "MESSAGE"], "{listed}");
         assert!(listed.contains("@hourly"), "{listed}");
     });
 }

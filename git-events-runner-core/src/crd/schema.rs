@@ -27,9 +27,9 @@ pub const NO_CREDENTIALS: &str = "!self.matches('^(https?|git)://[^/]*@') && !se
 /// What looks like a pattern of cron.
 pub const CRON: &str = "self.matches('^(TZ=[A-Za-z0-9_+/-]+ +)?(@[a-z]+|[-0-9A-Za-z*?,/#]+( +[-0-9A-Za-z*?,/#]+){4,6}) *$')";
 
-/// What a branch or tag may be called: Git's own rules, and a short name.
+/// What a branch or tag may be called: Git's own rules, no control characters of Unicode, and a short name.
 pub const REF_NAME: &str = concat!(
-    r"self.matches('^[^-/.\\x00-\\x20\\x7f~^:?*\\[\\\\][^\\x00-\\x20\\x7f~^:?*\\[\\\\]*$') && ",
+    r"self.matches('^[^-/.\\x00-\\x20\\x7f-\\x9f~^:?*\\[\\\\][^\\x00-\\x20\\x7f-\\x9f~^:?*\\[\\\\]*$') && ",
     "!self.contains('..') && !self.contains('//') && !self.contains('/.') && !self.contains('@{') && ",
     "!self.endsWith('/') && !self.endsWith('.') && !self.endsWith('.lock') && self != '@'",
 );

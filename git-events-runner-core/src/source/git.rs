@@ -153,8 +153,9 @@ fn full_name(reference: &Reference) -> Result<Option<String>, SourceError> {
         Reference::Tag(name) => format!("refs/tags/{name}"),
         Reference::Commit(_) => return Ok(None),
     };
-    // Names of Git have no spaces and no control characters, so that none can say more to a server than a name.
-    if name.len() <= 1024 && git2::Reference::is_valid_name(&name) {
+    // Names of Git have no spaces and no control characters, so that none can say more to a server than a name. Those of Unicode that are not of
+    // ASCII would be taken by Git, and obeyed by terminals.
+    if name.len() <= 1024 && git2::Reference::is_valid_name(&name) && !name.contains(char::is_control) {
         return Ok(Some(name));
     }
     let shown: String = reference.name().chars().filter(|c| !c.is_control()).take(64).collect();
