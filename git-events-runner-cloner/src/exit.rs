@@ -110,3 +110,42 @@ fn write_last_words(termination_log: &Path, message: &str) {
         let _ = file.write_all(&message.as_bytes()[..end]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const DOCS: &str = include_str!("../../docs/cloner.md");
+
+    /// The numbers at the beginnings of lines.
+    fn codes(text: &str, start: &str) -> BTreeSet<u8> {
+        let codes = text.lines().filter_map(|line| line.strip_prefix(start));
+        let codes = codes.map(|line| line.split([' ', '|']).map_while(|word| word.trim_end_matches(',').parse().ok()));
+        codes.flatten().collect()
+    }
+
+    #[test]
+    fn the_help_and_the_docs_tell_of_all_codes_and_of_no_others() {
+        let all = [
+            Exit::Unexpected,
+            Exit::Usage,
+            Exit::Authentication,
+            Exit::NotFound,
+            Exit::Network,
+            Exit::Timeout,
+            Exit::Disk,
+            Exit::Untrusted,
+            Exit::Content,
+            Exit::Interrupted,
+            Exit::Terminated,
+        ];
+        // Each reason that there is ends with one of them.
+        assert!(Reason::ALL.iter().all(|reason| all.contains(&exit_of(*reason))));
+        let all = all.iter().map(|exit| *exit as u8).chain([0]).collect();
+        let help = HELP.lines().map(|line| format!("{}\n", line.trim_start())).collect::<String>();
+        assert_eq!(codes(&help, ""), all);
+        assert_eq!(codes(DOCS, "| "), all);
+    }
+}

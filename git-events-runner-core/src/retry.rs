@@ -15,10 +15,23 @@ pub enum Retry {
     After(Duration),
 }
 
-/// Why something failed or waits, as a constant: one set, shared by conditions, Events and the labels of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[non_exhaustive]
-pub enum Reason {
+macro_rules! reasons {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
+        /// Why something failed or waits, as a constant: one set, shared by conditions, Events and the labels of metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $(#[doc = $doc] $name,)*
+        }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+reasons! {
     /// The specification leaves open how those who ask prove who they are.
     AuthenticationRequired,
     /// The other side refused the credentials, or asked for some where none are configured.

@@ -8,6 +8,8 @@ mod args;
 mod client;
 mod config;
 mod crds;
+#[cfg(test)]
+mod docs;
 mod events;
 mod http;
 mod leader;

@@ -1,8 +1,60 @@
+use git_events_runner_core::{ConcurrencyPolicy, ObjectRef, Reference, RunKey};
 use git_events_runner_tests::cluster::{Cluster, Mode};
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event as Published;
 use kube::Api;
 
 use super::*;
+use crate::docs;
+
+fn request() -> RunRequest {
+    let trigger = TriggerId { kind: String::new(), namespace: String::new(), name: String::new(), uid: String::new() };
+    let source = ObjectRef::cluster("ClusterGitRepo", "repo");
+    RunRequest {
+        key: RunKey { trigger, source: source.clone(), reference: Reference::Branch("main".into()), sequence: 0 },
+        action: source,
+        commit: CommitId::from_bytes([0; 20]),
+        previous: None,
+        files: None,
+        instant: Timestamp::UNIX_EPOCH,
+        registered_at: Timestamp::UNIX_EPOCH,
+        firing: None,
+        requests: [].into(),
+        owed_to: None,
+        concurrency: ConcurrencyPolicy::Allow,
+    }
+}
+
+/// One of each, but for failures.
+fn one_of_each() -> Vec<Happening> {
+    let (source, commit, run) = (String::new(), CommitId::from_bytes([0; 20]), RunRef { name: String::new(), uid: String::new() });
+    let finished = |result| Happening::Finished { run: run.clone(), source: source.clone(), result };
+    vec![
+        Happening::Baseline { source: source.clone(), commit },
+        Happening::Registered { run: run.clone(), request: Box::new(request()) },
+        Happening::Released(run.clone()),
+        Happening::Expired(run.clone()),
+        Happening::Deleted(run.clone()),
+        Happening::Held { source: source.clone(), why: String::new() },
+        finished(RunResult::Succeeded),
+        finished(RunResult::Failed),
+        Happening::RequestsDropped(String::new()),
+        Happening::Recovered(String::new()),
+    ]
+}
+
+#[test]
+fn the_docs_tell_of_all_reasons_of_events() {
+    for happening in one_of_each() {
+        // A new one does not compile before it is here, and there.
+        match happening {
+            Happening::Baseline { .. } | Happening::Registered { .. } | Happening::Released(_) | Happening::Expired(_) => {}
+            Happening::Deleted(_) | Happening::Held { .. } | Happening::Finished { .. } | Happening::RequestsDropped(_) => {}
+            Happening::Failing { .. } | Happening::Recovered(_) => {}
+        }
+    }
+    assert_eq!(docs::listed("Events"), one_of_each().iter().map(Happening::reason).collect());
+}
 
 #[tokio::test]
 async fn each_happening_is_an_event_of_its_object_with_a_note_of_its_own() {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use super::{
-    conditions::{Health, Level},
+    conditions::{Health, Level, Word},
     controller::Guarded,
     sources::BEHIND,
     status,
@@ -94,7 +94,7 @@ impl Actions {
             Health::new(if retry == Retry::Never { Level::Stalled } else { Level::Retrying }, reason, message)
         };
         match self.catalog.try_action(id, &self.namespace).await {
-            Ok(()) => Health::ready("Valid", "Jobs can be made of it"),
+            Ok(()) => Health::ready(Word::Valid, "Jobs can be made of it"),
             Err(error) => failed(error.reason(), error.retry(), error.to_string()),
         }
     }

@@ -1,6 +1,8 @@
 //! Conditions by the rules of kstatus: Ready says whether an object works, Reconciling that it is being tried again, Stalled that it
 //! cannot work before somebody changes something. The latter two are there only while they are true.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -16,6 +18,27 @@ pub enum Level {
     Retrying,
     /// It does not work before somebody changes something.
     Stalled,
+}
+
+/// Why an object is as it is, where that is no failure's [`Reason`](git_events_runner_core::Reason).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The last run of a trigger has waited too long, and was given up.
+    Expired,
+    /// A repository can be reached.
+    Reachable,
+    /// A trigger is suspended.
+    Suspended,
+    /// Nothing is wrong with it, as far as can be seen without a trigger.
+    Valid,
+    /// The sources of a trigger are watched.
+    Watching,
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
 }
 
 /// How an object is, and why.
@@ -81,7 +104,10 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use git_events_runner_core::Reason;
+
     use super::*;
+    use crate::docs;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -90,6 +116,19 @@ mod tests {
     fn told(conditions: &[Condition]) -> Vec<(&str, &str, &str, i64)> {
         let seconds = |condition: &Condition| condition.last_transition_time.0.as_second();
         conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str(), seconds(c))).collect()
+    }
+
+    #[test]
+    fn the_docs_tell_of_all_reasons_and_of_no_others() {
+        let words = [Word::Expired, Word::Reachable, Word::Suspended, Word::Valid, Word::Watching];
+        // A new one does not compile before it is here, and there.
+        for word in words {
+            match word {
+                Word::Expired | Word::Reachable | Word::Suspended | Word::Valid | Word::Watching => {}
+            }
+        }
+        let words = words.iter().map(Word::to_string);
+        assert_eq!(docs::listed("Reasons of Ready"), words.chain(Reason::ALL.iter().map(Reason::to_string)).collect());
     }
 
     #[test]

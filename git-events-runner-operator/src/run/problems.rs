@@ -7,7 +7,7 @@ use std::{
 
 use git_events_runner_core::{Plan, Reason, Retry, engine::Failure};
 
-use super::conditions::{Health, Level};
+use super::conditions::{Health, Level, Word};
 use crate::events::Happening;
 
 /// Something that does not work.
@@ -62,15 +62,15 @@ impl Problems {
         let expired = self.expired.then(|| {
             let message =
                 "the last run has waited too long for its turn, and was given up: see jobWaitingTimeoutSeconds and maxRunningJobs";
-            Health::new(Level::Retrying, "Expired", message)
+            Health::new(Level::Retrying, Word::Expired, message)
         });
         let worst = problems.chain(expired).reduce(|worst, other| if other.level > worst.level { other } else { worst });
         worst.unwrap_or_else(|| {
             if plan.suspend {
-                return Health::ready("Suspended", "it is suspended: nothing fires, and nothing is forgotten");
+                return Health::ready(Word::Suspended, "it is suspended: nothing fires, and nothing is forgotten");
             }
             let sources = if plan.sources.len() == 1 { "1 source is".to_owned() } else { format!("{} sources are", plan.sources.len()) };
-            Health::ready("Watching", format!("{sources} watched"))
+            Health::ready(Word::Watching, format!("{sources} watched"))
         })
     }
 

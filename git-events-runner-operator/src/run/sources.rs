@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use super::{
-    conditions::{Health, Level},
+    conditions::{Health, Level, Word},
     controller::{Guarded, Objects},
     status,
 };
@@ -138,10 +138,10 @@ impl Sources {
         match self.catalog.source_for_all(id).await {
             Err(error) => failed(error.reason(), error.retry(), error.to_string()),
             Ok(None) => {
-                (Health::ready("Valid", "its Secret is that of each trigger's namespace: triggers say whether it can be reached"), None)
+                (Health::ready(Word::Valid, "its Secret is that of each trigger's namespace: triggers say whether it can be reached"), None)
             }
             Ok(Some(source)) => match reach(&*source).await {
-                Ok(()) => (Health::ready("Reachable", "the repository can be reached"), None),
+                Ok(()) => (Health::ready(Word::Reachable, "the repository can be reached"), None),
                 Err(error) => failed(error.reason(), error.retry(), error.to_string()),
             },
         }

@@ -16,6 +16,41 @@ use super::{release::Release, servers::Servers};
 /// How long a block may take, for `timeout`.
 const WITHIN: &str = "120";
 
+/// Objects as the published operator leaves them, with its finalizer and its status.
+const LEFT: &str = r#"
+apiVersion: git-events-runner.rs/v1alpha1
+kind: GitRepo
+metadata: { name: app }
+spec: { repoUri: "https://git.example.com/the-best-team/cool-project.git" }
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: Action
+metadata: { name: run }
+spec: { actionJob: { args: [./deploy.sh] } }
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: ScheduleTrigger
+metadata: { name: left, finalizers: [scheduletriggers.git-events-runner.rs] }
+spec:
+  sources: { kind: GitRepo, names: [app] }
+  schedule: { interval: 10s }
+  action: { kind: Action, name: run }
+status:
+  state: Idle
+  lastRun: "2024-07-01T10:00:01.123456789+00:00"
+  checkedSources:
+    app: { commitHash: COMMIT, changed: "2024-07-01T10:00:00.123456789+00:00" }
+---
+apiVersion: git-events-runner.rs/v1alpha1
+kind: WebhookTrigger
+metadata: { name: open }
+spec:
+  sources: { kind: GitRepo, names: [app] }
+  webhook: { multiSource: false }
+  action: { kind: Action, name: run }
+status: { state: Idle, lastRun: Never, checkedSources: {} }
+"#;
+
 pub struct Place<'a> {
     folder: TempDir,
     release: Release<'a>,
@@ -44,6 +79,14 @@ impl<'a> Place<'a> {
     /// Saves a block as a file.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         Ok(fs::write(self.folder.path().join(name), self.here(text))?)
+    }
+
+    /// Leaves what the published operator would leave.
+    pub async fn leave_published(&mut self) -> Result<()> {
+        self.write("left.yaml", &LEFT.replace("COMMIT", &self.servers.commit()?))?;
+        let (is_well, printed) = self.run("kubectl apply -f left.yaml\nkubectl replace --subresource=status -f left.yaml").await?;
+        ensure!(is_well, "{printed}");
+        Ok(())
     }
 
     /// Has a shell run a block. Answers whether it has ended well, and what it has printed.

@@ -12,6 +12,7 @@ const REPOSITORY: &str = "the-best-team/cool-project";
 pub struct Servers {
     /// Open to everybody, with a certificate that the operator trusts.
     open: GitServer,
+    repo: GitRepo,
     /// For a user with a password, with a certificate that nobody trusts.
     closed: GitServer,
     /// For who sends a token.
@@ -30,13 +31,14 @@ impl Servers {
         let closed = internal.server(Auth::Basic("deploy".to_owned(), "replace-me".to_owned()))?;
         let tokens = public.server(Auth::Token("Bearer replace-me".to_owned()))?;
         let ssh = SshServer::start(false)?;
-        let pushed = fill(&open.repo(REPOSITORY)?)?;
+        let repo = open.repo(REPOSITORY)?;
+        let pushed = fill(&repo)?;
         for repo in [closed.repo(REPOSITORY)?, tokens.repo(REPOSITORY)?, ssh.repo(REPOSITORY)?] {
             fill(&repo)?;
         }
         // The page pushes to the first one, which its server does not take.
         fs::write(folder.join("gitconfig"), format!("[url \"{pushed}/\"]\n    insteadOf = {}/\n", open.origin()))?;
-        Ok(Self { open, closed, tokens, ssh })
+        Ok(Self { open, repo, closed, tokens, ssh })
     }
 
     /// What stands in the pages, and what is meant by it here: as long, so that columns stay columns.
@@ -47,9 +49,16 @@ impl Servers {
             ("https://hub.example.com", self.tokens.origin().to_owned()),
             ("git@git.example.com:the-best-team/cool-project.git", self.ssh.uri(REPOSITORY)),
             ("ssh-keyscan git.example.com", format!("ssh-keyscan -p {} 127.0.0.1", self.ssh.port())),
+            ("allowedHosts={git.example.com}", "allowedHosts={127.0.0.1}".to_owned()),
+            ("only git.example.com,", "only 127.0.0.1,".to_owned()),
             ("git.example.com ssh-", format!("{} ssh-", self.ssh.host())),
         ];
         said.map(|(said, meant)| (said.to_owned(), meant)).into()
+    }
+
+    /// What the branch main of the open one points at.
+    pub fn commit(&self) -> Result<String> {
+        Ok(self.repo.git(&["ls-remote", "origin", "refs/heads/main"])?.split_whitespace().next().context("no main")?.to_owned())
     }
 
     /// Lets the owner of a key in, once there is one: what people do on a page of their forge.
