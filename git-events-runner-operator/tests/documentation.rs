@@ -70,6 +70,49 @@ fn every_manifest_of_the_docs_is_valid() -> Result<()> {
     Ok(())
 }
 
+/// Every page that people may come to.
+fn all_pages() -> Result<Vec<PathBuf>> {
+    let mut pages = vec![];
+    for folder in ["", "docs", "docs/guides", "charts"] {
+        for entry in fs::read_dir(root().join(folder))? {
+            let path = entry?.path();
+            pages.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
+        }
+    }
+    Ok(pages)
+}
+
+/// What a heading is linked to by.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+}
+
+#[test]
+fn every_link_of_the_docs_leads_somewhere_and_the_index_to_every_page() -> Result<()> {
+    let mut linked = vec![];
+    for page in all_pages()? {
+        let text = fs::read_to_string(&page)?;
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { page.clone() } else { page.parent().context("a folder")?.join(file) };
+            ensure!(path.exists(), "{}: there is no {target}", page.display());
+            let headings = || fs::read_to_string(&path).unwrap_or_default();
+            let is_there = heading.is_empty() || headings().lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+            ensure!(is_there, "{}: {target} has no such heading", page.display());
+            if page.ends_with("docs/README.md") {
+                linked.push(path.canonicalize()?);
+            }
+        }
+    }
+    for page in all_pages()?.into_iter().filter(|page| page.parent().is_some_and(|folder| folder.ancestors().any(|f| f.ends_with("docs"))))
+    {
+        ensure!(page.ends_with("docs/README.md") || linked.contains(&page.canonicalize()?), "docs/README.md has no {}", page.display());
+    }
+    Ok(())
+}
+
 #[test]
 fn every_command_of_the_docs_works_in_a_fresh_clone() -> Result<()> {
     let clone = fresh_clone()?;
