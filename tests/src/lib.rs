@@ -30,4 +30,4 @@ pub use program::Program;
 pub use proxy::ProxyServer;
 pub use random::Random;
 pub use ssh_server::{SshKey, SshServer, hashed};
-pub use wait::wait_for;
+pub use wait::{wait_for, wait_within};

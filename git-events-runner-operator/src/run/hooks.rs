@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use git_events_runner_core::{KubeCatalog, ObjectRef, TriggerId, crd};
+use git_events_runner_core::{KubeCatalog, ObjectRef, Reason, TriggerId, crd};
 use tokio::{sync::watch, time::Instant};
 
 use super::controller::Objects;
@@ -52,7 +52,14 @@ impl ClusterHooks {
         if let Some(asked) = lately.as_ref().filter(is_fresh) {
             return asked.proof.clone();
         }
-        let proof = proof(&trigger.spec.webhook, id, &self.catalog, &config).await.ok().map(Arc::new);
+        let proof = match proof(&trigger.spec.webhook, id, &self.catalog, &config).await {
+            Ok(proof) => Some(Arc::new(proof)),
+            // What was right a moment ago is so while the API server does not answer.
+            Err(NoProof { reason: Reason::Unreachable, .. }) => {
+                lately.take().filter(|asked| asked.generation == generation).and_then(|asked| asked.proof)
+            }
+            Err(_) => None,
+        };
         *lately = Some(Asked { at: Instant::now(), generation, config, proof: proof.clone() });
         proof
     }

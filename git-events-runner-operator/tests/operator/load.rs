@@ -107,8 +107,9 @@ impl Kind {
             Self::OtherType => &[415],
             Self::NoJson => &[400],
             Self::TooLarge => &[413],
-            Self::TooLargeInChunks => &[413, 503],
-            Self::LargeAndWrong => &[403, 503],
+            // Of many large ones at a time only a few are read.
+            Self::TooLargeInChunks => &[413, 408, 503],
+            Self::LargeAndWrong => &[403, 408, 503],
             Self::TooManyHeaders => &[431],
             Self::Garbage => &[400],
             Self::HalfOfIt => &[0, 400],

@@ -1,6 +1,6 @@
 //! What those who have no secret can bring about: nothing at the API server.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use git_events_runner_tests::{Auth, Operator, send};
@@ -11,6 +11,9 @@ use super::{
     fixture::{Fixture, wait_for},
     manifests::{action, git_repo, secret, webhook_trigger, with},
 };
+
+/// How long a Secret would be asked for again and again.
+const AWAY: Duration = Duration::from_secs(4);
 
 const REQUESTS: usize = 300;
 
@@ -61,4 +64,27 @@ async fn strangers_do_not_have_the_api_server_asked_for_a_secret_as_often_as_the
             assert_eq!(writes(), written);
         }
     }
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_away_strangers_are_refused_as_before_and_others_are_to_come_back() {
+    let f = Fixture::alone(Auth::None).await;
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    f.put(secret("hook", &[("token", "the-secret-of-the-hook")])).await;
+    let auth = json!({ "authConfig": { "secretRef": { "name": "hook" }, "key": "token" } });
+    f.put(with(webhook_trigger("hook", "app", "act"), "webhook", auth)).await;
+    let operator = f.operator(&["--secrets-cache-time", "0"]);
+    f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
+    let path = format!("/{}/hook/app", &*f.namespace);
+    let code = |token: &str| operator.webhook(&path, ("x-trigger-auth", token)).unwrap().status;
+    assert_eq!(code("another"), 403);
+    f.cluster.stop_api_server().unwrap();
+    let begin = Instant::now();
+    while begin.elapsed() < AWAY {
+        assert_eq!(code("another"), 403);
+    }
+    assert_eq!(code("the-secret-of-the-hook"), 503);
+    f.cluster.start_api_server().await.unwrap();
+    wait_for("requests are accepted", async || (code("the-secret-of-the-hook") == 202).then_some(())).await;
 }
