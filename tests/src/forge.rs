@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -33,6 +34,15 @@ pub struct Forge {
 impl Forge {
     /// Starts one, and waits until it answers. The first time on a machine it is built, which takes some five minutes.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, of one that trusts these certificates alone when it sends webhooks.
+    pub fn trusting(certificates: &Path) -> Result<Self> {
+        Self::start_with(&[("SSL_CERT_FILE", certificates), ("SSL_CERT_DIR", Path::new("/nonexistent"))])
+    }
+
+    fn start_with(variables: &[(&str, &Path)]) -> Result<Self> {
         let built = build()?;
         let folder = tempfile::Builder::new().prefix("forge").tempdir()?;
         let root = folder.path();
@@ -41,7 +51,11 @@ impl Forge {
         for _ in 0..5 {
             let (port, ssh_port) = (free_port()?, free_port()?);
             fs::write(root.join("app.ini"), configuration(&built, root, port, ssh_port, &host_key)?)?;
-            let mut gitea = ServerProcess::start(command(&built, root, &["web"]), &root.join("gitea.log"))?;
+            let mut gitea = {
+                let mut command = command(&built, root, &["web"]);
+                command.envs(variables.iter().copied());
+                ServerProcess::start(command, &root.join("gitea.log"))?
+            };
             let started = wait_for("Gitea", || match gitea.is_running() {
                 true => exchange(port, "GET", "/api/v1/version", &[], b"").ok().filter(|(status, ..)| *status == 200).map(|_| true),
                 false => Some(false),
@@ -109,7 +123,12 @@ impl Forge {
 
     /// Has it send a signed webhook to a port of this machine for everything that is pushed to a repository, and answers which one that is.
     pub fn webhook(&self, name: &str, port: u16, path: &str, secret: &str) -> Result<u64> {
-        let config = json!({ "url": format!("http://127.0.0.1:{port}{path}"), "content_type": "json", "secret": secret });
+        self.webhook_to(name, &format!("http://127.0.0.1:{port}{path}"), secret)
+    }
+
+    /// The same to any URL.
+    pub fn webhook_to(&self, name: &str, url: &str, secret: &str) -> Result<u64> {
+        let config = json!({ "url": url, "content_type": "json", "secret": secret });
         let hook = json!({ "type": "gitea", "active": true, "events": ["push"], "config": config });
         self.post(&format!("/api/v1/repos/{USER}/{name}/hooks"), &hook)?["id"].as_u64().context("Gitea makes no webhook")
     }
@@ -117,6 +136,26 @@ impl Forge {
     /// Has it send a test by a webhook.
     pub fn test_webhook(&self, name: &str, hook: u64) -> Result<()> {
         self.post(&format!("/api/v1/repos/{USER}/{name}/hooks/{hook}/tests"), &json!({})).map(drop)
+    }
+
+    /// Has it send the latest delivery of a webhook once more, as the button on its page does.
+    pub fn redeliver(&self, name: &str, hook: u64) -> Result<()> {
+        let form = format!("user_name={USER}&password={PASSWORD}");
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        let (status, head, _) = exchange(self.port, "POST", "/user/login", &headers, form.as_bytes())?;
+        ensure!(status == 303, "Gitea answers {status} to a login: {head}");
+        let cookies = head.lines().filter_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")));
+        // A login begins another session: the last cookie of a name counts.
+        let cookies: BTreeMap<_, _> = cookies.filter_map(|(_, cookie)| cookie.split(';').next()?.split_once('=')).collect();
+        let session = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let page = format!("/{USER}/{name}/settings/hooks/{hook}");
+        let (_, head, html) = exchange(self.port, "GET", &page, &[("Cookie", &session)], b"")?;
+        let html = if head.contains("chunked") { joined(&html)? } else { html };
+        let delivery = html.split("/replay/").nth(1).and_then(|rest| rest.split('"').next());
+        let path = format!("{page}/replay/{}", delivery.with_context(|| format!("no delivery on the page: {head}"))?);
+        let (status, ..) = exchange(self.port, "POST", &path, &[("Cookie", &session)], b"")?;
+        ensure!(status == 303, "Gitea answers {status} to {path}");
+        Ok(())
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value> {

@@ -55,9 +55,20 @@ impl Fixture {
 
     /// Starts a replica.
     pub fn operator_unready(&self, args: &[&str]) -> Operator {
-        let lease = ["--leader-lease-duration", "6", "--leader-lease-grace", "2", "--watch-namespaces", &self.namespace];
+        self.start(&[&["--leader-lease-duration", "6", "--leader-lease-grace", "2"], args].concat())
+    }
+
+    /// The same with these arguments alone, and waits until it is ready.
+    pub fn operator_with(&self, args: &[&str]) -> Operator {
+        let operator = self.start(args);
+        operator.wait_until_ready().unwrap();
+        operator
+    }
+
+    fn start(&self, args: &[&str]) -> Operator {
         let program = env!("CARGO_BIN_EXE_git-events-runner");
-        Operator::start(program, &self.account, &self.namespace, &[&lease, args].concat(), &[]).unwrap()
+        let args = [args, &["--watch-namespaces", &self.namespace]].concat();
+        Operator::start(program, &self.account, &self.namespace, &args, &[]).unwrap()
     }
 
     pub fn repo(&self, name: &str) -> GitRepo {

@@ -1,11 +1,15 @@
 //! Webhooks that a real Gitea sends and signs by itself.
 
-use git_events_runner_tests::{Auth, Forge, Operator, send};
+use std::{collections::BTreeSet, fs};
+
+use git_events_runner_core::CommitId;
+use git_events_runner_tests::{Auth, Forge, GitRepo, Operator, send};
 use serde_json::{Value, json};
 
 use super::{
-    fixture::{Fixture, WITHIN, request, wait_within},
+    fixture::{Fixture, WITHIN, request, wait_for, wait_within},
     manifests::{action, git_repo, secret, webhook_trigger, with},
+    tls::Certificate,
 };
 
 const SECRET: &str = "the-secret-of-the-hook";
@@ -19,6 +23,26 @@ fn trigger(name: &str, key: &str) -> Value {
     )
 }
 
+/// A repository `app` of the forge, as a source of that name, an action, and the Secret `hooks`.
+async fn furnish(f: &Fixture, forge: &Forge) -> GitRepo {
+    let repo = forge.repo("app").unwrap();
+    let (user, password) = forge.login();
+    f.put(secret("gitea", &[("username", user), ("password", password)])).await;
+    f.put(secret("hooks", &[("right", SECRET), ("other", "the-secret-of-another")])).await;
+    let credentials = json!({ "type": "basic", "secretRef": { "name": "gitea" } });
+    f.put(with(git_repo("app", &forge.uri("app")), "authConfig", credentials)).await;
+    f.put(action("act")).await;
+    repo
+}
+
+/// Waits until nothing is pending at a trigger.
+async fn nothing_is_pending(f: &Fixture, name: &str) {
+    f.wait_for_status("WebhookTrigger", name, "nothing is pending", |status| {
+        status["pending"].as_object().is_none_or(serde_json::Map::is_empty)
+    })
+    .await;
+}
+
 /// Waits until so many requests were answered with this code, and no more than these.
 async fn answered(operator: &Operator, code: u16, times: usize) {
     let name = format!("git_events_runner_webhook_requests_total{{code=\"{code}\"}} ");
@@ -29,15 +53,8 @@ async fn answered(operator: &Operator, code: u16, times: usize) {
 
 #[tokio::test]
 async fn what_gitea_signs_runs_the_job_at_the_commit_that_was_pushed() {
-    let f = Fixture::new(Auth::None).await;
-    let forge = Forge::start().unwrap();
-    let repo = forge.repo("app").unwrap();
-    let (user, password) = forge.login();
-    f.put(secret("gitea", &[("username", user), ("password", password)])).await;
-    f.put(secret("hooks", &[("right", SECRET), ("other", "the-secret-of-another")])).await;
-    let credentials = json!({ "type": "basic", "secretRef": { "name": "gitea" } });
-    f.put(with(git_repo("app", &forge.uri("app")), "authConfig", credentials)).await;
-    f.put(action("act")).await;
+    let (f, forge) = (Fixture::new(Auth::None).await, Forge::start().unwrap());
+    let repo = furnish(&f, &forge).await;
     f.put(trigger("on-push", "right")).await;
     f.put(trigger("of-another", "other")).await;
     let operator = f.operator(&[]);
@@ -63,10 +80,12 @@ async fn what_gitea_signs_runs_the_job_at_the_commit_that_was_pushed() {
     // A test is a push of a commit that is known.
     forge.test_webhook("app", hook).unwrap();
     answered(&operator, 202, 2).await;
-    f.wait_for_status("WebhookTrigger", "on-push", "nothing is pending", |status| {
-        status["pending"].as_object().is_none_or(serde_json::Map::is_empty)
-    })
-    .await;
+    nothing_is_pending(&f, "on-push").await;
+    // Gitea sends what it sends once more as another delivery.
+    forge.redeliver("app", hook).unwrap();
+    answered(&operator, 202, 3).await;
+    nothing_is_pending(&f, "on-push").await;
+    assert_eq!(f.jobs().await.len(), 1);
 
     // What is signed by another secret is refused, and so is what is signed twice.
     forge.webhook("app", operator.webhooks_port(), &path("of-another"), SECRET).unwrap();
@@ -85,4 +104,65 @@ async fn what_gitea_signs_runs_the_job_at_the_commit_that_was_pushed() {
     assert!(f.jobs().await.iter().all(|job| request(job).key.trigger.name == "on-push"));
     let log = operator.logs().join("\n");
     assert!(!log.contains(SECRET) && !log.contains("the-secret-of-another"), "{log}");
+}
+
+#[tokio::test]
+async fn a_test_and_what_is_delivered_once_more_run_a_trigger_that_always_runs_once_each() {
+    let (f, forge) = (Fixture::new(Auth::None).await, Forge::start().unwrap());
+    let repo = furnish(&f, &forge).await;
+    let pushed = repo.push("main", &[("README.md", "1")]).unwrap();
+    f.put(with(trigger("always", "right"), "sources.watchOn", json!({ "onChangeOnly": false }))).await;
+    let operator = f.operator(&[]);
+    f.wait_for_ready("WebhookTrigger", "always", "True", "Watching").await;
+    let hook = forge.webhook("app", operator.webhooks_port(), &format!("/{}/always/app", &*f.namespace), SECRET).unwrap();
+
+    // It knows of what was pushed a moment later.
+    wait_for("a test", async || forge.test_webhook("app", hook).ok()).await;
+    f.wait_for_succeeded(1).await;
+    forge.redeliver("app", hook).unwrap();
+    let jobs = f.wait_for_succeeded(2).await;
+    answered(&operator, 202, 2).await;
+    nothing_is_pending(&f, "always").await;
+    let jobs: Vec<_> = jobs.iter().map(request).collect();
+    assert!(jobs.iter().all(|run| run.commit == pushed && run.requests.len() == 1), "{jobs:?}");
+    assert_ne!(jobs[0].requests, jobs[1].requests);
+    assert_eq!(f.jobs().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_push_that_two_replicas_are_told_of_by_https_runs_once_and_one_of_them_is_enough() {
+    let (f, certificate) = (Fixture::new(Auth::None).await, Certificate::new());
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = folder.path().join("ca.crt");
+    fs::write(&trusted, &certificate.pem).unwrap();
+    let forge = Forge::trusting(&trusted).unwrap();
+    let repo = furnish(&f, &forge).await;
+    f.put(trigger("on-push", "right")).await;
+    f.put(certificate.secret()).await;
+    let args = ["--tls-secret-name", "certificate"];
+    let replicas = [f.operator(&args), f.operator(&args)];
+    f.wait_for_ready("WebhookTrigger", "on-push", "True", "Watching").await;
+    for replica in &replicas {
+        let url = format!("https://localhost:{}/{}/on-push/app", replica.webhooks_port(), &*f.namespace);
+        forge.webhook_to("app", &url, SECRET).unwrap();
+    }
+
+    let mut pushed = BTreeSet::<CommitId>::new();
+    for number in 1..=3 {
+        pushed.insert(repo.push("main", &[("README.md", &number.to_string())]).unwrap());
+        f.wait_for_succeeded(number).await;
+        for replica in &replicas {
+            answered(replica, 202, number).await;
+        }
+        nothing_is_pending(&f, "on-push").await;
+    }
+    let [first, second] = replicas;
+    let (leader, other) = if first.metrics().unwrap().contains("git_events_runner_leader 1\n") { (first, second) } else { (second, first) };
+    drop(leader);
+    pushed.insert(repo.push("main", &[("README.md", "4")]).unwrap());
+    let jobs = f.wait_for_succeeded(4).await;
+    answered(&other, 202, 4).await;
+    nothing_is_pending(&f, "on-push").await;
+    assert_eq!(jobs.iter().map(|job| request(job).commit).collect::<BTreeSet<_>>(), pushed);
+    assert_eq!(f.jobs().await.len(), 4);
 }

@@ -28,19 +28,19 @@ use super::{
 };
 
 /// A certificate, and it with its key as PEM.
-struct Certificate {
+pub struct Certificate {
     der: CertificateDer<'static>,
-    pem: String,
+    pub pem: String,
     key: String,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         Self { der: cert.der().clone(), pem: cert.pem(), key: signing_key.serialize_pem() }
     }
 
-    fn secret(&self) -> serde_json::Value {
+    pub fn secret(&self) -> serde_json::Value {
         secret("certificate", &[("tls.crt", &self.pem), ("tls.key", &self.key)])
     }
 
