@@ -1,4 +1,4 @@
-.PHONY: quickstart test lint bench crds
+.PHONY: quickstart test lint bench crds images
 
 # Watches this repository, and says hello at each new commit. Ctrl-C ends it.
 quickstart:
@@ -25,3 +25,14 @@ bench:
 # The definitions of all kinds, in the chart.
 crds:
 	cargo run -q -p git-events-runner-operator -- crds > charts/git-events-runner/files/crds.yaml
+
+# The three images: see docs/images.md.
+REGISTRY ?= ghcr.io/git-events-runner
+BUILDER ?= docker
+VERSION = $(shell sed -n '/^\[workspace.package\]/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+BUILD = $(BUILDER) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
+
+images:
+	$(BUILD) --tag $(REGISTRY)/git-events-runner:$(VERSION) --file git-events-runner-operator/Dockerfile .
+	$(BUILD) --tag $(REGISTRY)/cloner:$(VERSION) --file git-events-runner-cloner/Dockerfile .
+	$(BUILD) --tag $(REGISTRY)/worker:$(VERSION) --file action-worker/Dockerfile .

@@ -136,9 +136,14 @@ impl Cluster {
     }
 }
 
+/// The folder of these programs of a Kubernetes. The first time on a machine builds them, which takes minutes.
+pub(crate) fn programs(names: &[&str]) -> anyhow::Result<PathBuf> {
+    Programs::build(names)
+}
+
 /// A helm that speaks to no server. The first one on a machine is built, which takes minutes.
 pub fn helm() -> anyhow::Result<Command> {
-    Ok(Command::new(Programs::build(&["helm"])?.join("helm")))
+    Ok(Command::new(programs(&["helm"])?.join("helm")))
 }
 
 /// A new client with what a kubeconfig says. It belongs to the runtime that it is made in.

@@ -1,6 +1,6 @@
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
 };
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub compressed: bool,
     /// A certificate and its key, as PEM: https.
     pub tls: Option<(String, String)>,
+    /// Where it listens; by default where only this machine reaches it.
+    pub address: Option<IpAddr>,
 }
 
 /// nginx with git-http-backend, on a port and in a folder of its own. It ends when this is dropped.
@@ -84,22 +86,23 @@ impl GitServer {
         let fcgiwrap = ServerProcess::start(fcgiwrap, &root.join("fcgiwrap.log"))?;
         wait_for("the socket of fcgiwrap", || socket.exists().then_some(()))?;
 
+        let address = options.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
         let backend = Path::new(&git(root, &["--exec-path"])?).join("git-http-backend");
         // Between the choice of a port and its use somebody else may take it.
         for _ in 0..10 {
             let port = free_port()?;
-            fs::write(root.join("nginx.conf"), configuration(root, &backend, port, options))?;
+            fs::write(root.join("nginx.conf"), configuration(root, &backend, SocketAddr::new(address, port), options))?;
             let mut nginx = program("nginx", PACKAGES)?;
             nginx.arg("-e").arg(root.join("error.log")).arg("-p").arg(root).arg("-c").arg(root.join("nginx.conf"));
             let mut nginx = ServerProcess::start(nginx, &root.join("nginx.log"))?;
             let started = wait_for("nginx", || match nginx.is_running() {
-                true if root.join("nginx.pid").exists() => TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true),
+                true if root.join("nginx.pid").exists() => TcpStream::connect((address, port)).ok().map(|_| true),
                 true => None,
                 false => Some(false),
             });
             if started? {
                 let scheme = if options.tls.is_some() { "https" } else { "http" };
-                return Ok(Self { folder, origin: format!("{scheme}://127.0.0.1:{port}"), _nginx: nginx, _fcgiwrap: fcgiwrap });
+                return Ok(Self { folder, origin: format!("{scheme}://{address}:{port}"), _nginx: nginx, _fcgiwrap: fcgiwrap });
             }
         }
         bail!("nginx does not start: {}", fs::read_to_string(root.join("error.log")).unwrap_or_default())
@@ -141,7 +144,7 @@ fn parse_line(line: &str) -> Option<LoggedRequest> {
     Some(LoggedRequest { method, path, status: u16::try_from(status).ok()?, received, sent })
 }
 
-fn configuration(root: &Path, backend: &Path, port: u16, options: &Options) -> String {
+fn configuration(root: &Path, backend: &Path, address: SocketAddr, options: &Options) -> String {
     let (root, backend) = (root.display(), backend.display());
     let (ssl, certificate) = match options.tls {
         Some(_) => (" ssl", format!("ssl_certificate {root}/tls.crt; ssl_certificate_key {root}/tls.key;")),
@@ -176,7 +179,7 @@ http {{
     scgi_temp_path {root}/scgi; uwsgi_temp_path {root}/uwsgi;
     client_max_body_size 0;
     server {{
-        listen 127.0.0.1:{port}{ssl};
+        listen {address}{ssl};
         {certificate} {compression}
         location ~ ^/moved/(?<rest>.*)$ {{ return 302 $scheme://$http_host/$rest$is_args$args; }}
         {api}

@@ -1,6 +1,6 @@
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
@@ -21,7 +21,12 @@ pub fn free_port() -> Result<u16> {
 
 /// Sends a request with a body to a port of this machine, and reads the answer.
 pub fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
-    let (status, headers, body) = exchange(port, method, path, headers, body)?;
+    send_to((Ipv4Addr::LOCALHOST, port).into(), method, path, headers, body)
+}
+
+/// The same to a server that is elsewhere.
+pub fn send_to(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
+    let (status, headers, body) = exchange_with(address, method, path, headers, body)?;
     Ok(Answer { status, headers, body: serde_json::from_str(&body).with_context(|| format!("no JSON: {body}"))? })
 }
 
@@ -44,7 +49,11 @@ pub fn post_and(port: u16, path: &str, answered: impl FnOnce(u16) -> Result<()>)
 
 /// As [`send`], with an answer of any text: its status, its headers, and its body.
 pub(crate) fn exchange(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(u16, String, String)> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    exchange_with((Ipv4Addr::LOCALHOST, port).into(), method, path, headers, body)
+}
+
+fn exchange_with(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(u16, String, String)> {
+    let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));

@@ -1,7 +1,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    net::{Ipv4Addr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -71,7 +71,7 @@ pub fn hashed(known_hosts: &str) -> Result<String> {
 /// when this is dropped.
 pub struct SshServer {
     folder: TempDir,
-    port: u16,
+    address: SocketAddr,
     user: String,
     /// Of Ed25519, ECDSA and RSA.
     pub host_keys: [SshKey; 3],
@@ -83,6 +83,11 @@ pub struct SshServer {
 impl SshServer {
     /// Starts one, and waits until it answers. One of the old protocol does not take the client's wish for version 2.
     pub fn start(old_protocol: bool) -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), old_protocol)
+    }
+
+    /// The same where it is reached by another address.
+    pub fn start_at(address: IpAddr, old_protocol: bool) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("ssh-server").tempdir()?;
         let root = folder.path();
         fs::create_dir(root.join("repos"))?;
@@ -91,7 +96,9 @@ impl SshServer {
         let host_keys = [key(&["-t", "ed25519"])?, key(&["-t", "ecdsa"])?, key(&["-t", "rsa", "-b", "2048"])?];
         let authority = key(&["-t", "ed25519"])?;
         let mut sign = program("ssh-keygen", PACKAGES)?;
-        sign.args(["-q", "-h", "-I", "host", "-n", "127.0.0.1", "-s"]).arg(&authority.file).arg(host_keys[0].file.with_extension("pub"));
+        sign.args(["-q", "-h", "-I", "host", "-n", &address.to_string(), "-s"])
+            .arg(&authority.file)
+            .arg(host_keys[0].file.with_extension("pub"));
         keygen(&mut sign)?;
         let user = Command::new("id").arg("-un").output()?;
         let user = String::from_utf8(user.stdout)?.trim().to_owned();
@@ -101,8 +108,8 @@ impl SshServer {
         }
         // Between the choice of a port and its use somebody else may take it.
         for _ in 0..10 {
-            let port = free_port()?;
-            fs::write(root.join("sshd_config"), configuration(root, port, &host_keys, old_protocol))?;
+            let address = SocketAddr::new(address, free_port()?);
+            fs::write(root.join("sshd_config"), configuration(root, address, &host_keys, old_protocol))?;
             let mut command = program("sshd", PACKAGES)?;
             command.args(["-D", "-e", "-f"]).arg(root.join("sshd_config"));
             // Later ones shut out whoever has shown a wrong key before.
@@ -112,11 +119,11 @@ impl SshServer {
             }
             let mut sshd = ServerProcess::start(command, &root.join("sshd.log"))?;
             let started = wait_for("sshd", || match sshd.is_running() {
-                true => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(|_| true),
+                true => TcpStream::connect(address).ok().map(|_| true),
                 false => Some(false),
             });
             if started? {
-                return Ok(Self { folder, port, user, host_keys, authority, _sshd: sshd });
+                return Ok(Self { folder, address, user, host_keys, authority, _sshd: sshd });
             }
         }
         bail!("sshd does not start: {}", fs::read_to_string(root.join("sshd.log")).unwrap_or_default())
@@ -134,7 +141,7 @@ impl SshServer {
 
     /// Where a repository is reached by another user.
     pub fn uri_as(&self, user: &str, name: &str) -> String {
-        format!("ssh://{user}@127.0.0.1:{}{}/{name}.git", self.port, self.folder.path().join("repos").display())
+        format!("ssh://{user}@{}{}/{name}.git", self.address, self.folder.path().join("repos").display())
     }
 
     /// Where it keeps what it needs.
@@ -143,7 +150,7 @@ impl SshServer {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Makes a key that is let in, for `git-upload-pack`.
@@ -162,7 +169,7 @@ impl SshServer {
 
     /// The name of the server in `known_hosts`.
     pub fn host(&self) -> String {
-        format!("[127.0.0.1]:{}", self.port)
+        format!("[{}]:{}", self.address.ip(), self.address.port())
     }
 
     /// Its host keys, as `known_hosts`.
@@ -181,13 +188,13 @@ impl SshServer {
     }
 }
 
-fn configuration(root: &Path, port: u16, host_keys: &[SshKey], old_protocol: bool) -> String {
+fn configuration(root: &Path, address: SocketAddr, host_keys: &[SshKey], old_protocol: bool) -> String {
     let keys: String = host_keys.iter().map(|key| format!("HostKey {}\n", key.file.display())).collect();
     let version = if old_protocol { "" } else { "AcceptEnv GIT_PROTOCOL" };
     let certificate = format!("{}-cert.pub", host_keys[0].file.display());
     let root = root.display();
     format!(
-        "ListenAddress 127.0.0.1:{port}
+        "ListenAddress {address}
 {keys}HostCertificate {certificate}
 {version}
 AuthorizedKeysFile {root}/authorized_keys

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -24,6 +24,8 @@ pub(super) fn write(folder: &Path, address: SocketAddrV4) -> anyhow::Result<Stri
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Not that of the certificate: OpenSSL would take that for its own issuer.
+    authority.distinguished_name.push(DnType::CommonName, "authority");
     fs::write(folder.join("ca.crt"), authority.self_signed(&authority_key)?.pem())?;
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate()?;

@@ -92,13 +92,14 @@ fn arguments(of: &Blueprint<'_>) -> Vec<String> {
     values.chain(switches.into_iter().filter(|(_, is_on)| *is_on).map(|(flag, _)| format!("--{flag}"))).collect()
 }
 
-/// What the restricted Pod Security Standard asks for.
+/// What the restricted Pod Security Standard asks for, and a root file system that nobody writes to.
 fn restricted(of: &Blueprint<'_>) -> SecurityContext {
     let is_root = of.action.pod_security_context.as_ref().is_some_and(|pod| pod.run_as_user == Some(0));
     SecurityContext {
         run_as_non_root: Some(true),
         run_as_user: is_root.then_some(NOBODY),
         allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
         ..SecurityContext::default()
