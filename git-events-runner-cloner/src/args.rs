@@ -63,6 +63,9 @@ pub struct Cli {
     /// Accept any key of an SSH host: anybody on the way can then answer in the server's place
     #[arg(long = arguments::INSECURE_IGNORE_HOST_KEY)]
     pub insecure_ignore_host_key: bool,
+    /// Host keys that are trusted besides those in the file `known_hosts`, in the same form
+    #[arg(long = arguments::KNOWN_HOSTS, value_name = "LINES")]
+    pub known_hosts: Option<String>,
     /// The proxy, without credentials: http://, https:// or socks5://
     #[arg(long = arguments::PROXY, value_name = "URL")]
     pub proxy: Option<String>,

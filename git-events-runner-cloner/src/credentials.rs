@@ -24,14 +24,16 @@ pub fn repository(args: &Cli) -> Result<Repository, Failure> {
     };
     let ca_certificates = args.ca_file.as_deref().map(required).transpose()?;
     let proxy = args.proxy.as_ref().map(|url| proxy(url, args.credentials.as_deref())).transpose()?;
-    Ok(Repository {
+    let mut repository = Repository {
         credentials,
         tls: Tls { ca_certificates, no_verify: args.no_verify_ssl },
         proxy,
         timeout: args.timeout,
         checkout_timeout: NO_LIMIT,
         ..Repository::new(uri)
-    })
+    };
+    repository.know_hosts(args.known_hosts.as_deref().unwrap_or_default());
+    Ok(repository)
 }
 
 fn credentials(auth: Auth, folder: &Path, insecure_ignore_host_key: bool) -> Result<Credentials, Failure> {

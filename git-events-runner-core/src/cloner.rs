@@ -16,6 +16,7 @@
 //! | `--auth=basic\|token\|ssh` | how to authenticate |
 //! | `--ca-file=PATH` | certificates of authorities to trust in addition to the system's |
 //! | `--no-verify-ssl`, `--insecure-ignore-host-key` | |
+//! | `--known-hosts=LINES` | host keys to trust in addition to those in the file |
 //! | `--proxy=URL` | the proxy, without credentials |
 
 #![expect(missing_docs, reason = "the table says what each of the names is")]
@@ -37,6 +38,7 @@ pub mod arguments {
     pub const CA_FILE: &str = "ca-file";
     pub const NO_VERIFY_SSL: &str = "no-verify-ssl";
     pub const INSECURE_IGNORE_HOST_KEY: &str = "insecure-ignore-host-key";
+    pub const KNOWN_HOSTS: &str = "known-hosts";
     pub const PROXY: &str = "proxy";
 }
 

@@ -37,6 +37,11 @@ fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     objects.iter().find(is_it).unwrap_or_else(|| panic!("there is no {kind} {name}"))
 }
 
+fn runtime_config(objects: &[Value]) -> RuntimeConfig {
+    let map = find(objects, "ConfigMap", "git-events-runner-config");
+    serde_saphyr::from_str(map["data"]["runtimeConfig"].as_str().unwrap()).unwrap()
+}
+
 fn kubectl(server: &ApiServer, args: &[&str]) -> Output {
     server.kubectl().args(args).output().unwrap()
 }
@@ -85,8 +90,7 @@ async fn what_the_chart_renders_to_is_sound() {
         assert!(taken.status.success() && taken.stderr.is_empty(), "{name}: {}", text(&taken.stderr));
         for object in serde_saphyr::from_multiple::<Value>(&rendered).unwrap() {
             if object["kind"] == "ConfigMap" {
-                let config: RuntimeConfig = serde_saphyr::from_str(object["data"]["runtimeConfig"].as_str().unwrap()).unwrap();
-                config.check().unwrap();
+                runtime_config(&[object]).check().unwrap();
             }
         }
     }
@@ -130,8 +134,30 @@ async fn options_become_flags_and_namespaces_bindings() {
     let defaults = render(&server, &[]);
     assert_eq!(bound(&defaults, &format!("{name}-jobs")), ["everywhere"]);
     assert_eq!(bound(&defaults, &format!("{name}-secrets")), ["default"]);
-    let account = find(&objects, "ServiceAccount", "runner-git-events-runner-action-job");
-    assert_eq!(account["metadata"]["annotations"]["example.com/who"], "jobs");
+}
+
+#[tokio::test]
+async fn jobs_get_an_account_in_each_namespace_and_all_repositories_the_host_keys() {
+    let server = ApiServer::start().await.unwrap();
+    let objects = render(&server, &[&values("everything")]);
+    let name = "runner-git-events-runner-action-job";
+    let accounts = objects.iter().filter(|object| object["kind"] == "ServiceAccount" && object["metadata"]["name"] == name);
+    let namespaces: Vec<_> = accounts.clone().map(|account| account["metadata"]["namespace"].as_str().unwrap()).collect();
+    assert_eq!(namespaces, ["default", "team-a"]);
+    assert!(accounts.clone().all(|account| account["metadata"]["annotations"]["example.com/who"] == "jobs"));
+    assert!(accounts.clone().all(|account| account["automountServiceAccountToken"] == true));
+    let config = runtime_config(&objects);
+    assert_eq!(config.action.default_service_account.as_deref(), Some(name));
+    let known: Vec<_> = config.ssh.known_hosts.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(known, ["git.example.com", "@cert-authority"]);
+
+    let defaults = render(&server, &[]);
+    assert!(defaults.iter().all(|object| object["metadata"]["name"] != name), "nothing is made that nobody has asked for");
+    assert_eq!(runtime_config(&defaults), RuntimeConfig::default());
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    fs::write(hosts.path(), "git.example.com ssh-ed25519 AAAA\n").unwrap();
+    let from_file = format!("--set-file=runtimeConfig.ssh.knownHosts={}", hosts.path().display());
+    assert_eq!(runtime_config(&render(&server, &[&from_file])).ssh.known_hosts, "git.example.com ssh-ed25519 AAAA\n");
 }
 
 #[tokio::test]

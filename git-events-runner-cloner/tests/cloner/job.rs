@@ -90,7 +90,8 @@ async fn the_arguments_of_a_job_lead_to_its_commit() {
             uri,
             // All that can be said of a repository; what is not for this way to it changes nothing.
             no_verify_ssl: true,
-            insecure_ignore_host_key: true,
+            insecure_ignore_host_key: auth != crd::AuthType::Ssh,
+            known_hosts: Some(ssh.known_hosts()),
             auth: Some(auth),
             ca_certificates: true,
             proxy: None,

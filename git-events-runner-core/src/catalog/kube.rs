@@ -175,7 +175,8 @@ impl KubeCatalog {
     ) -> Result<(GitSource, BTreeMap<Name, Values>), CatalogError> {
         let specified = Specified { id, spec, namespace };
         let secrets = self.0.secrets.read(&specified).await?;
-        let repository = specified.repository(RepoUri::parse(&spec.repo_uri), &secrets)?;
+        let mut repository = specified.repository(RepoUri::parse(&spec.repo_uri), &secrets)?;
+        repository.know_hosts(&self.0.jobs.config().ssh.known_hosts);
         Ok((GitSource::new(id.clone(), repository, self.0.git.clone()), secrets))
     }
 

@@ -177,7 +177,9 @@ impl Manifests {
         let found = found.ok_or_else(|| CatalogError::NotFound(id.clone()))?;
         check_allowed(id, found.allowed.as_ref(), namespace)?;
         let uri = RepoUri::parse_with_local(&found.spec.repo_uri, &found.folder);
-        Specified { id, spec: &found.spec, namespace }.repository(uri, &self.content.secrets)
+        let mut repository = Specified { id, spec: &found.spec, namespace }.repository(uri, &self.content.secrets)?;
+        repository.know_hosts(&self.content.config.ssh.known_hosts);
+        Ok(repository)
     }
 
     fn action_manifest(&self, namespace: &str, id: &ObjectRef) -> Result<&ActionManifest, CatalogError> {

@@ -16,6 +16,8 @@ pub struct RuntimeConfig {
     pub trigger: TriggerConfig,
     /// Of actions.
     pub action: ActionConfig,
+    /// Of repositories that are reached by ssh.
+    pub ssh: SshHostsConfig,
 }
 
 /// A runtime config that has its shape, and still says something that cannot be.
@@ -54,6 +56,7 @@ impl RuntimeConfig {
             (is_label(&worker.name), "action.containers.worker.name", LABEL),
             (worker.name != cloner.name, "action.containers.worker.name", "must not be the cloner's"),
             (!worker.image.trim().is_empty(), "action.containers.worker.image", "must not be empty"),
+            (self.ssh.known_hosts.len() <= MAX_KNOWN_HOSTS, "ssh.knownHosts", "must have at most 65536 bytes"),
             (
                 is_variable(&worker.variables_prefix),
                 "action.containers.worker.variablesPrefix",
@@ -64,6 +67,9 @@ impl RuntimeConfig {
         wrong.map_or(Ok(()), |(_, path, message)| Err(InvalidConfig { path, message }))
     }
 }
+
+/// It is an argument of each Job's cloner, and a process takes no argument of twice this size.
+const MAX_KNOWN_HOSTS: usize = 65_536;
 
 const LABEL: &str = "must be at most 63 lower case letters, digits and `-`, with a letter or digit at both ends";
 
@@ -141,6 +147,14 @@ impl Default for ActionConfig {
             containers: ContainersConfig::default(),
         }
     }
+}
+
+/// Of repositories that are reached by ssh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SshHostsConfig {
+    /// Host keys that are trusted for all repositories besides those of their Secrets, in the form of `known_hosts`.
+    pub known_hosts: String,
 }
 
 /// The volume with the files.

@@ -30,6 +30,7 @@ impl JobOrigins for Origins {
             uri: "https://git.example.com/app.git".to_owned(),
             no_verify_ssl: false,
             insecure_ignore_host_key: false,
+            known_hosts: None,
             auth: None,
             ca_certificates: false,
             proxy: None,

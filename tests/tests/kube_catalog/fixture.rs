@@ -22,6 +22,9 @@ use tokio::{
 /// For how long Secrets are kept where the test ends before that.
 pub const HOUR: Duration = Duration::from_secs(3600);
 
+/// The host keys that the runtime config has.
+pub const KNOWN_HOSTS: &str = "git.example.com ssh-ed25519 AAAA";
+
 /// How long the API server may take to tell of a change.
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -53,7 +56,8 @@ impl Fixture {
     pub async fn with(client: Client, reader: Client, scope: Scope, secrets_kept_for: Duration) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (stores, watches) = CatalogStores::watch(&client, &scope, move |id| drop(sender.send(id)));
-        let config = watch::Sender::new(Arc::new(crd::RuntimeConfig::default())).subscribe();
+        let ssh = crd::SshHostsConfig { known_hosts: KNOWN_HOSTS.to_owned() };
+        let config = watch::Sender::new(Arc::new(crd::RuntimeConfig { ssh, ..Default::default() })).subscribe();
         let jobs = Jobs::new(client.clone(), scope, config);
         let catalog = KubeCatalog::new(reader, stores, jobs, GitClient::default(), AllowedHosts::default(), secrets_kept_for);
         let watches = tokio::spawn(watches);

@@ -40,6 +40,7 @@ fn clone(uri: &str, auth: Option<AuthType>, credentials: JobCredentials) -> JobC
         uri: uri.to_owned(),
         no_verify_ssl: false,
         insecure_ignore_host_key: false,
+        known_hosts: None,
         auth,
         ca_certificates: false,
         proxy: None,
@@ -116,6 +117,11 @@ async fn a_job_without_an_override_checks_out_its_source() {
         MountedSecret { name: "authority".into(), files: [("root.pem".to_owned(), "ca.crt".to_owned())].into(), optional: false };
     let with_authority = clone(uri, None, JobCredentials::Mounted(vec![authority]));
     assert_eq!(origin.clone, JobClone { ca_certificates: true, ..with_authority });
+
+    let auth = json!({ "type": "ssh", "secretRef": { "name": "key" } });
+    fixture.apply(&repo, json!({ "repoUri": "git@git.example.com:app.git", "authConfig": auth })).await;
+    let clone = fixture.catalog.origin(&request).await.unwrap().clone;
+    assert_eq!(clone.known_hosts.as_deref(), Some(fixture::KNOWN_HOSTS), "what is known of hosts for all repositories");
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ pub fn container(of: &Blueprint<'_>) -> Container {
 
 /// The command line, none of which is ever part of a command.
 fn arguments(of: &Blueprint<'_>) -> Vec<String> {
-    let JobClone { uri, no_verify_ssl, insecure_ignore_host_key, auth, ca_certificates, proxy, credentials } = &of.origin.clone;
+    let JobClone { uri, no_verify_ssl, insecure_ignore_host_key, known_hosts, auth, ca_certificates, proxy, credentials } = &of.origin.clone;
     let revision = of.origin.overridden.as_ref().map_or_else(|| of.run.revision(), |(_, revision)| revision.clone());
     let CloneOptions { depth, submodules } = of.action.clone.clone().unwrap_or_default();
     let auth = auth.map(|auth| match auth {
@@ -77,6 +77,7 @@ fn arguments(of: &Blueprint<'_>) -> Vec<String> {
         (flags::AUTH, auth.map(str::to_owned)),
         (flags::CA_FILE, ca_certificates.then(|| format!("{}/{}", files::FOLDER, files::CA_CERTIFICATES))),
         (flags::PROXY, proxy.clone()),
+        (flags::KNOWN_HOSTS, known_hosts.clone()),
     ];
     let switches = [
         // The volume is the Job's own. When a node starts again, there may be something in it.

@@ -51,6 +51,8 @@ pub struct JobClone {
     pub no_verify_ssl: bool,
     /// The key of the SSH host is not verified.
     pub insecure_ignore_host_key: bool,
+    /// Host keys that are trusted besides those among the files of `credentials`, in the form of `known_hosts`. They are no secret.
+    pub known_hosts: Option<String>,
     /// How to authenticate, with the files of `credentials`.
     pub auth: Option<crd::AuthType>,
     /// There are certificates of authorities among the files of `credentials`.

@@ -32,8 +32,16 @@ fn run() -> RunRequest {
 fn origin(credentials: JobCredentials) -> JobOrigin {
     let uri = "https://git.example.com/app.git".to_owned();
     let (no_verify_ssl, insecure_ignore_host_key, ca_certificates) = (false, false, false);
-    let clone =
-        JobClone { uri: uri.clone(), no_verify_ssl, insecure_ignore_host_key, auth: None, ca_certificates, proxy: None, credentials };
+    let clone = JobClone {
+        uri: uri.clone(),
+        no_verify_ssl,
+        insecure_ignore_host_key,
+        known_hosts: None,
+        auth: None,
+        ca_certificates,
+        proxy: None,
+        credentials,
+    };
     JobOrigin { source_uri: uri, overridden: None, clone }
 }
 

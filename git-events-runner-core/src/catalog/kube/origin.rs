@@ -21,7 +21,11 @@ impl JobOrigins for KubeCatalog {
         let namespace = &run.key.trigger.namespace;
         let clone_of = |id: &ObjectRef| {
             let spec = self.usable_source(namespace, id)?;
-            job_clone(&Specified { id, spec: &spec, namespace })
+            let mut clone = job_clone(&Specified { id, spec: &spec, namespace })?;
+            let known_hosts = &self.0.jobs.config().ssh.known_hosts;
+            clone.known_hosts =
+                (clone.auth == Some(crd::AuthType::Ssh) && !known_hosts.is_empty()).then(|| known_hosts.clone());
+            Ok(clone)
         };
         let fired = clone_of(&run.key.source).map_err(unusable)?;
         let source_uri = fired.uri.clone();
@@ -90,6 +94,7 @@ fn job_clone(of: &Specified<'_>) -> Result<JobClone, CatalogError> {
         uri: uri.to_string(),
         no_verify_ssl: tls_config.as_ref().is_some_and(|tls| tls.no_verify_ssl),
         insecure_ignore_host_key: ssh_config.as_ref().is_some_and(|ssh| ssh.insecure_ignore_host_key),
+        known_hosts: None,
         auth: auth_config.as_ref().map(|auth| auth.auth_type),
         ca_certificates,
         proxy: proxy.as_ref().map(|proxy| proxy.url.clone()),

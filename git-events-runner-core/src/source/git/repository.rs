@@ -38,6 +38,16 @@ impl Repository {
         Self { uri, credentials: Credentials::None, tls: Tls::default(), proxy: None, timeout, checkout_timeout }
     }
 
+    /// Has it trust more host keys, in the form of `known_hosts`, where it is reached by ssh.
+    pub fn know_hosts(&mut self, more: &str) {
+        if let Credentials::Ssh { known_hosts, .. } = &mut self.credentials
+            && !more.is_empty()
+        {
+            let own = known_hosts.take().unwrap_or_default();
+            *known_hosts = Some(format!("{own}\n{more}"));
+        }
+    }
+
     /// A text of the server, or of the proxy, without what it may repeat of the credentials for either.
     pub(super) fn redact(&self, text: &str) -> String {
         let text = self.credentials.redact(text);
