@@ -227,7 +227,8 @@ impl Default for AuthKeys {
 #[schemars(inline)]
 pub struct SshConfig {
     /// True: any host key is taken, so that anybody on the way can answer in the server's place. False: the host key must be in the
-    /// Secret's known_hosts or in the operator's own list, which has the keys of the large public hosts and those of the runtime config. Default: false.
+    /// Secret's known_hosts or in the operator's own list, which has the keys of the large public hosts and those of the runtime config.
+    /// Default: false.
     #[serde(default)]
     pub insecure_ignore_host_key: bool,
 }

@@ -55,7 +55,8 @@ pub fn container(of: &Blueprint<'_>) -> Container {
 
 /// The command line, none of which is ever part of a command.
 fn arguments(of: &Blueprint<'_>) -> Vec<String> {
-    let JobClone { uri, no_verify_ssl, insecure_ignore_host_key, known_hosts, auth, ca_certificates, proxy, credentials } = &of.origin.clone;
+    let JobClone { uri, no_verify_ssl, insecure_ignore_host_key, known_hosts, auth, ca_certificates, proxy, credentials } =
+        &of.origin.clone;
     let revision = of.origin.overridden.as_ref().map_or_else(|| of.run.revision(), |(_, revision)| revision.clone());
     let CloneOptions { depth, submodules } = of.action.clone.clone().unwrap_or_default();
     let auth = auth.map(|auth| match auth {

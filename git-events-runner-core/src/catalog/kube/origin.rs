@@ -23,8 +23,7 @@ impl JobOrigins for KubeCatalog {
             let spec = self.usable_source(namespace, id)?;
             let mut clone = job_clone(&Specified { id, spec: &spec, namespace })?;
             let known_hosts = &self.0.jobs.config().ssh.known_hosts;
-            clone.known_hosts =
-                (clone.auth == Some(crd::AuthType::Ssh) && !known_hosts.is_empty()).then(|| known_hosts.clone());
+            clone.known_hosts = (clone.auth == Some(crd::AuthType::Ssh) && !known_hosts.is_empty()).then(|| known_hosts.clone());
             Ok(clone)
         };
         let fired = clone_of(&run.key.source).map_err(unusable)?;
