@@ -14,6 +14,8 @@ mod overview;
 mod release;
 #[path = "end_to_end/replace.rs"]
 mod replace;
+#[path = "end_to_end/rolling.rs"]
+mod rolling;
 #[path = "end_to_end/sources.rs"]
 mod sources;
 #[path = "end_to_end/workers.rs"]

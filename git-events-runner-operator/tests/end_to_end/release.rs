@@ -10,7 +10,7 @@ use git_events_runner_tests::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/git-events-runner");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/git-events-runner");
 
 /// The namespace and the name of the release.
 pub const RELEASE: &str = "git-events-runner";
@@ -37,13 +37,17 @@ impl Release {
         // The operator's own Pods keep to the restricted standard.
         let metadata = json!({ "name": RELEASE, "labels": { "pod-security.kubernetes.io/enforce": "restricted" } });
         cluster.server().create("/api/v1/namespaces", json!({ "metadata": metadata }).to_string()).await?;
-        let mut helm = cluster.server().helm()?;
-        helm.args(["install", RELEASE, CHART, "--namespace", RELEASE, "--set", "rbac.controller.secretsNamespaces={*}"]);
-        let output = helm.output()?;
-        ensure!(output.status.success(), "helm install: {}", String::from_utf8_lossy(&output.stderr));
         let release = Self { cluster, images };
+        release.helm(&["install", RELEASE, CHART, "--set=rbac.controller.secretsNamespaces={*}"])?;
         release.kubectl(&["rollout", "status", "deployment", RELEASE, "--timeout=180s"]).with_context(|| release.logs())?;
         Ok(release)
+    }
+
+    /// Runs helm in the namespace of the release.
+    pub fn helm(&self, args: &[&str]) -> Result<()> {
+        let output = self.cluster.server().helm()?.args(["--namespace", RELEASE]).args(args).output()?;
+        ensure!(output.status.success(), "helm {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// Runs kubectl in the namespace of the release, and answers what it prints.
@@ -63,11 +67,14 @@ impl Release {
         all.map(|args| self.kubectl(args).unwrap_or_else(|error| error.to_string())).join("\n")
     }
 
-    /// Where one of the replicas listens for webhooks.
-    pub fn webhooks(&self) -> Result<SocketAddr> {
-        let pods = self.kubectl(&["get", "pods", "--output=json", "--field-selector=status.phase=Running"])?;
-        let pods: Value = serde_json::from_str(&pods)?;
-        let address = pods["items"][0]["status"]["podIP"].as_str().context("no replica has an address")?;
-        Ok(SocketAddr::new(address.parse()?, 8080))
+    /// Where the replicas listen for webhooks that are ready, and not about to end.
+    pub fn replicas(&self) -> Result<Vec<SocketAddr>> {
+        let pods: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "--output=json"])?)?;
+        let is_ready = |pod: &&Value| {
+            let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+            pod["metadata"]["deletionTimestamp"].is_null() && conditions.any(|found| found["type"] == "Ready" && found["status"] == "True")
+        };
+        let ready = pods["items"].as_array().context("no list")?.iter().filter(is_ready);
+        ready.map(|pod| Ok(SocketAddr::new(pod["status"]["podIP"].as_str().context("no address")?.parse()?, 8080))).collect()
     }
 }
