@@ -83,6 +83,11 @@ impl Hook {
             listening: Listening::new(webhook, plan, place),
         }
     }
+
+    /// The hook of a trigger that cannot be read. Whoever asks is to come back when it is corrected.
+    pub fn closed(id: TriggerId) -> Self {
+        Self { id, sources: BTreeSet::new(), multi_source: false, always: false, suspended: false, proof: None, listening: None }
+    }
 }
 
 /// Where hooks are looked up, and what is told that a request was accepted.
@@ -120,9 +125,12 @@ struct Answer<'a> {
 fn answer(code: StatusCode, message: &str, task_id: Option<&str>) -> Response {
     let status = if code.is_success() { "ok" } else { "error" };
     let mut response = warp::reply::with_status(warp::reply::json(&Answer { status, message, task_id }), code).into_response();
-    if code == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
-    }
+    let more = match code {
+        StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, RETRY_AFTER)),
+        StatusCode::METHOD_NOT_ALLOWED => Some((header::ALLOW, "POST")),
+        _ => None,
+    };
+    response.headers_mut().extend(more.map(|(name, value)| (name, header::HeaderValue::from_static(value))));
     response
 }
 
@@ -148,6 +156,7 @@ pub fn routes(
         limits,
         places: Semaphore::new(parallelism),
         large_bodies: Semaphore::new(LARGE_BODIES),
+        parsing: Semaphore::new(1),
     });
     warp::method()
         .and(warp::path::tail())
@@ -174,6 +183,8 @@ struct Listener {
     /// So many requests are verified and recorded at a time.
     places: Semaphore,
     large_bodies: Semaphore,
+    /// One large body is taken apart at a time: that may take ten times as much memory as the body itself.
+    parsing: Semaphore,
 }
 
 impl Listener {
@@ -229,7 +240,9 @@ impl Listener {
             None => (new_id(), Look { sources, commit: None }),
             Some(listening) => {
                 let forge = listening.forge;
+                let alone = if body.len() > SMALL_BODY { self.parsing.acquire().await.ok() } else { None };
                 let said = forge.read(headers, &body).map_err(|malformed| refused(StatusCode::BAD_REQUEST, &malformed.to_string()))?;
+                drop(alone);
                 match listening.matching(&said, &sources) {
                     Ok(look) => (forge.delivery(headers).map_or_else(new_id, |delivery| delivery_id(forge, delivery, source)), look),
                     Err(why) => {

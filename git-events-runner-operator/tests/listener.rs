@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use data_encoding::HEXLOWER;
 use git_events_runner_tests::{Answer, GitRepo, Program, free_port, send};
+use ring::hmac;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -258,6 +260,33 @@ fn more_connections_than_are_served_at_a_time_wait_for_those_that_are_dropped() 
     let took = listener.serves();
     assert!(took < Duration::from_secs(10) + SLACK, "a right one took {took:?}");
     drop(silent);
+    listener.end();
+}
+
+#[test]
+fn large_bodies_that_are_right_take_little_memory_however_much_is_in_them() {
+    let listener = Listener::start();
+    listener.serves();
+    let before = listener.local.rss().unwrap();
+    let mut most = before;
+    for item in ["{\"a\":{}}", "[]", "0", "\"a\"", "[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"]"] {
+        let body = format!("{{\"x\":[{}0]}}", format!("{item},").repeat((3 << 20) / (item.len() + 1) - 10));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"the-secret-of-the-hook");
+        let signature = HEXLOWER.encode(hmac::sign(&key, body.as_bytes()).as_ref());
+        let request = head(SIGNED, body.len()).replace(&"0".repeat(64), &signature) + &body;
+        thread::scope(|scope| {
+            let answers: Vec<_> = (0..2).map(|_| scope.spawn(|| listener.status(request.as_bytes()))).collect();
+            while answers.iter().any(|answer| !answer.is_finished()) {
+                most = most.max(listener.local.rss().unwrap());
+                thread::sleep(Duration::from_millis(5));
+            }
+            for answer in answers {
+                assert_eq!(answer.join().unwrap(), Some(202), "what is not read counts as a match");
+            }
+        });
+        println!("with many of {item}: {} kB of memory before, {} kB at most", before / 1024, most / 1024);
+    }
+    assert!(most < before + (128 << 20), "{most} bytes of memory, and {before} before");
     listener.end();
 }
 

@@ -91,9 +91,16 @@ pub async fn proof(webhook: &crd::Webhook, of: &TriggerId, catalog: &KubeCatalog
 impl Hooks for ClusterHooks {
     async fn find(&self, namespace: &str, name: &str) -> Option<Arc<Hook>> {
         let found = self.triggers.get(Some(namespace), name)?;
-        // One that cannot be read is not there: its status says why.
-        let trigger = found.0.as_ref().ok()?;
-        let (id, plan) = (trigger.id(), trigger.plan().ok()?);
+        let trigger = match &found.0 {
+            Ok(trigger) => trigger,
+            Err(malformed) => {
+                let uid = malformed.metadata.uid.clone().unwrap_or_default();
+                let (kind, namespace, name) = ("WebhookTrigger".to_owned(), namespace.to_owned(), name.to_owned());
+                return Some(Arc::new(Hook::closed(TriggerId { kind, namespace, name, uid })));
+            }
+        };
+        let id = trigger.id();
+        let Ok(plan) = trigger.plan() else { return Some(Arc::new(Hook::closed(id))) };
         let proof = self.proof(trigger, &id).await;
         let (catalog, namespace) = (self.catalog.clone(), namespace.to_owned());
         let place = move |source: &ObjectRef| catalog.repo_uri(&namespace, source);

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use git_events_runner_core::{CommitId, Reference, crd, git::RepoUri};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use warp::http::{HeaderMap, HeaderName, header};
 
@@ -16,6 +17,11 @@ const MAX_COMMITS: usize = 2048;
 
 /// How many repositories, and how many references, are looked for in a body. No forge names so many.
 const MAX_NAMED: usize = 1024;
+
+/// How many objects and lists, and how many values, a body may hold to be taken apart: no push of a forge has so many, and one of 3 MiB that is
+/// made for it would take hundreds of times as much memory.
+const MAX_OBJECTS: usize = 50_000;
+const MAX_VALUES: usize = 250_000;
 
 /// Whose webhook it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +121,13 @@ impl Forge {
     /// The body is no JSON object.
     pub fn read(self, headers: &HeaderMap, body: &[u8]) -> Result<Said, NotAPayload> {
         let json = json_of(headers, body)?;
+        if is_too_much(&json) {
+            serde_json::from_slice::<IgnoredAny>(&json).map_err(|_malformed| NotAPayload("the body is not JSON"))?;
+            if !json.trim_ascii_start().starts_with(b"{") {
+                return Err(NotAPayload("the body is not a JSON object"));
+            }
+            return Ok(Said { event: self.event(headers), repository: vec![], moved: None });
+        }
         let body: Value = serde_json::from_slice(&json).map_err(|_malformed| NotAPayload("the body is not JSON"))?;
         if !body.is_object() {
             return Err(NotAPayload("the body is not a JSON object"));
@@ -145,6 +158,12 @@ pub fn event_name(name: &str) -> String {
 fn is_form(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
+}
+
+/// By the characters between values, those within strings as well.
+fn is_too_much(json: &[u8]) -> bool {
+    let count = |is: fn(&u8) -> bool| json.iter().filter(|byte| is(byte)).count();
+    count(|byte| matches!(byte, b'{' | b'[')) > MAX_OBJECTS || count(|byte| *byte == b',') > MAX_VALUES
 }
 
 /// The JSON, which may be in the field of a form.

@@ -230,6 +230,16 @@ async fn authentication_comes_before_anything_is_read_and_said() {
 }
 
 #[tokio::test]
+async fn another_method_is_told_which_one_it_is() {
+    let listener = Listener::github().await;
+    let routes = routes(Arc::clone(&listener.hooks) as Arc<dyn Hooks>, Arc::new(listener.store.clone()), Arc::clone(&listener.limits), 4);
+    for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
+        let refused = warp::test::request().method(method).path("/default/hook").reply(&routes).await;
+        assert_eq!((refused.status().as_u16(), refused.headers()["allow"].as_bytes()), (405, &b"POST"[..]), "{method}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_large_is_refused_before_anything_else() {
     let listener = Listener::github().await;
     let (headers, _) = recorded("github-push");

@@ -85,6 +85,8 @@ async fn malformed_objects_keep_no_other_from_working_and_say_what_is_wrong() {
     let operator = f.operator(&[]);
 
     ask(&f, &operator, "asked/app").await;
+    let answer = operator.webhook(&format!("/{}/malformed/app", &*f.namespace), ("x-unused", "")).unwrap();
+    assert_eq!(answer.status, 503, "it is there, and is to be asked again when it is corrected: {answer:?}");
     let jobs = f.wait_for_succeeded(2).await;
     assert!(jobs.iter().all(|job| request(job).commit == first));
     for object in &malformed {

@@ -200,3 +200,15 @@ fn an_event_is_the_same_by_each_of_its_names() {
         assert_eq!(event_name(name), expected);
     }
 }
+
+#[test]
+fn a_body_with_more_in_it_than_any_push_has_is_not_taken_apart() {
+    let (headers, body) = recorded("github-push");
+    let body = String::from_utf8(body).unwrap();
+    for (more, is_read) in [("[],".repeat(1000), true), ("[],".repeat(MAX_OBJECTS), false), ("0,".repeat(MAX_VALUES), false)] {
+        let body = body.replacen('{', &format!("{{\"more\":[{more}0],"), 1);
+        let said = Forge::Github.read(&headers, body.as_bytes()).unwrap();
+        assert_eq!(said.event.as_deref(), Some("push"));
+        assert_eq!((said.moved.is_some(), !said.repository.is_empty()), (is_read, is_read));
+    }
+}
