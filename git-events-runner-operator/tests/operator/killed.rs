@@ -30,7 +30,7 @@ const OF_THE_LEADER: usize = 10;
 const LATER: usize = 20_000;
 
 /// How long a Job may take, of all that are to be there at the end.
-const EACH: Duration = Duration::from_millis(500);
+const EACH: Duration = Duration::from_secs(2);
 
 fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -80,10 +80,11 @@ async fn what_was_answered_with_202_is_on_one_run_of_each_source_though_the_repl
 
     let (began, mut accepted, mut of_the_leader) = (Instant::now(), vec![], 0);
     while accepted.len() < kills {
-        // The others are the last that were started.
         let leader = replicas.iter().position(leads);
         let is_leader = accepted.len() % OF_THE_LEADER == OF_THE_LEADER / 2 && leader.is_some();
-        let victim = if is_leader { leader.unwrap() } else { usize::from(leader == Some(0)) };
+        // Otherwise it is one that was started a short time ago: none would lead if it did not live for as long as the Lease.
+        let newest = replicas.len() - 1;
+        let victim = if is_leader { leader.unwrap() } else { newest - usize::from(leader == Some(newest)) };
         let operator = &mut replicas[victim];
         operator.wait_until_ready().unwrap();
         if let Some(id) = kill_at_202(&f, &triggers[accepted.len() % TRIGGERS], operator, &mut random) {

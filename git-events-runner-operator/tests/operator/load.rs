@@ -38,7 +38,7 @@ const TRIGGERS: usize = 20;
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a Job may take, of all that are to be there at the end.
-const EACH: Duration = Duration::from_millis(500);
+const EACH: Duration = Duration::from_secs(2);
 
 /// How much more memory there may be in the second half than in the first: by then the replica that is left leads.
 const GROWTH: u64 = 48 << 20;
