@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::release::Release;
 
 /// How long what is to happen may take.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// A namespace of the cluster that the release watches.
 pub struct Fixture {
@@ -96,7 +96,7 @@ impl Fixture {
 
     /// Waits until the condition Ready is True.
     pub fn wait_until_ready(&self, object: &str) {
-        self.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=120s"]);
+        self.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=300s"]);
     }
 
     /// Waits until a field of an object has this text.
