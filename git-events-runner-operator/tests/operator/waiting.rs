@@ -120,13 +120,13 @@ async fn the_runtime_config_is_followed_and_the_last_good_one_stays() {
         ("trigger: { webhook: { defaultAuthHeader: 'x auth' } }", "trigger.webhook.defaultAuthHeader"),
         ("action: [", "line 1"),
     ];
+    let map = format!("ERROR ConfigMap {}/git-events-runner-config: data.runtimeConfig: ", f.namespace);
     for (number, (config, names)) in broken.iter().enumerate() {
         f.put(runtime_config(config)).await;
+        let is_told = || operator.logs().iter().any(|line| line.contains(&map) && line.contains(names));
+        wait_for(config, async || is_told().then_some(())).await;
         let failures = format!("git_events_runner_config_failures_total {}\n", number + 1);
-        wait_for(config, async || operator.metrics().unwrap().contains(&failures).then_some(())).await;
-        let line = operator.logs().into_iter().rfind(|line| line.contains(" ERROR ")).unwrap();
-        let map = format!("ConfigMap {}/git-events-runner-config: data.runtimeConfig: ", f.namespace);
-        assert!(line.contains(&map) && line.contains(names), "{config}: {line}");
+        assert!(operator.metrics().unwrap().contains(&failures), "{config}: {:#?}", operator.logs());
     }
 
     repo.push("main", &[("file", "2")]).unwrap();
