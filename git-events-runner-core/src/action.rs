@@ -20,12 +20,12 @@ pub use memory::InMemoryAction;
 ///
 /// - `register` is durable and idempotent in the [`RunKey`]: of one key there is at most one run at a time. It starts nothing.
 /// - `release` starts a registered run, or lets it wait for its turn; a run starts at most once, however often it is released.
-/// - `runs` is a consistent reading, never a cache: it lists all runs that still exist, with what was registered.
-/// - A run does not vanish before it has begun. When somebody else deletes it, `runs` lists it as [`RunPhase::Deleted`](crate::RunPhase) until
-///   it is stopped. So a run that is gone has begun, or was stopped.
-/// - `withdraw` takes from a run that has not begun the chance to: from then on it is listed as deleted. It loses against `release`, or wins, and
+/// - `get` and `unfinished` are consistent readings, never a cache, and tell what was registered.
+/// - A run does not vanish before it has begun. When somebody else deletes it, it is there as [`RunPhase::Deleted`](crate::RunPhase) until it is
+///   stopped. So a run that is gone has begun, or was stopped.
+/// - `withdraw` takes from a run that has not begun the chance to: from then on it is there as deleted. It loses against `release`, or wins, and
 ///   nothing in between.
-/// - `stop` ends a run and removes it; one that is gone already is no error. A stopped run may be listed for a while.
+/// - `stop` ends a run and removes it; one that is gone already is no error. A stopped run may be there for a while.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Action: Send + Sync {
@@ -44,8 +44,12 @@ pub trait Action: Send + Sync {
     /// Lets a registered run begin.
     async fn release(&self, run: &RunRef) -> Result<Released, ActionError>;
 
-    /// All runs of a trigger that exist, of this action or another of its kind.
-    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError>;
+    /// How far a run is; None when there is no such run any more.
+    async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError>;
+
+    /// All runs of a trigger that exist and have not ended, of this action or another of its kind: those that wait, those that go on, and
+    /// those that were deleted before they began. However many have ended, it takes no longer.
+    async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError>;
 
     /// Keeps a registered run from ever beginning, without removing it.
     async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError>;

@@ -123,6 +123,11 @@ impl RunPhase {
     pub fn has_not_begun(self) -> bool {
         matches!(self, Self::Waiting | Self::Deleted)
     }
+
+    /// True when it has begun, and goes on no more.
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
 }
 
 /// A run that exists, as it is now.

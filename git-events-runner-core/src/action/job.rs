@@ -60,7 +60,7 @@ impl Jobs {
         Self { shared: Arc::new(Shared { client, scope, config, turn: Mutex::new(()) }) }
     }
 
-    /// Takes a Job that has ended from those that are looked at to see whether there is room for another one.
+    /// Takes a Job that has ended from those that are looked at for what has not.
     ///
     /// # Errors
     ///
@@ -278,17 +278,15 @@ impl Action for JobAction {
         Err(contended(run))
     }
 
-    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
-        let by_trigger = ListParams::default().labels(&format!("{TRIGGER_UID}={}", label_value(&of.uid)));
-        let jobs = self.jobs.api(&of.namespace).list(&by_trigger).await.map_err(unavailable)?;
-        let mut runs = vec![];
-        for job in jobs {
-            match run_status(&job) {
-                Ok(status) => runs.push(status),
-                Err(error) => tracing::warn!(job = job.name_any(), namespace = of.namespace, %error, "not a run"),
-            }
-        }
-        runs.retain(|status| status.request.key.trigger == *of);
+    async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError> {
+        Ok(self.find(run).await?.as_ref().and_then(readable))
+    }
+
+    async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        let unfinished = ListParams::default().labels(&format!("{TRIGGER_UID}={},{SLOT}", label_value(&of.uid)));
+        let jobs = self.jobs.api(&of.namespace).list(&unfinished).await.map_err(unavailable)?;
+        let mut runs: Vec<_> = jobs.iter().filter_map(readable).collect();
+        runs.retain(|status| status.request.key.trigger == *of && !status.phase.has_ended());
         Ok(runs)
     }
 
@@ -326,6 +324,11 @@ impl Action for JobAction {
         }
         Err(contended(run))
     }
+}
+
+/// The run that a Job is, if it is one.
+fn readable(job: &Job) -> Option<RunStatus> {
+    run_status(job).inspect_err(|error| tracing::warn!(job = job.name_any(), namespace = job.namespace(), %error, "not a run")).ok()
 }
 
 fn is_suspended(job: &Job) -> bool {

@@ -135,8 +135,14 @@ impl Action for InMemoryAction {
         Ok(Released::Begun)
     }
 
-    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
-        Ok(self.working()?.runs.values().filter(|status| status.request.key.trigger == *of).cloned().collect())
+    async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError> {
+        Ok(self.working()?.runs.get(&run.name).filter(|status| status.run == *run).cloned())
+    }
+
+    async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        let content = self.working()?;
+        let unfinished = content.runs.values().filter(|status| status.request.key.trigger == *of && !status.phase.has_ended());
+        Ok(unfinished.cloned().collect())
     }
 
     async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {

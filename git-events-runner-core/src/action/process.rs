@@ -205,9 +205,13 @@ impl Action for ProcessAction {
         }
     }
 
-    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+    async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError> {
+        Ok(self.runs.get(run).await?.map(|report| report.status))
+    }
+
+    async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
         let of = of.clone();
-        self.runs.blocking(move |runs| runs.of(&of)).await
+        self.runs.blocking(move |runs| runs.unfinished(&of)).await
     }
 
     async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {

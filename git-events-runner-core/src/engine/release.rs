@@ -69,7 +69,7 @@ async fn named_and_waiting(trigger: &dyn Trigger, store: &dyn StateStore, catalo
         return Ok(vec![]);
     }
     let action = catalog.action(trigger.id(), &trigger.plan().action).await?;
-    let mut runs = action.runs(trigger.id()).await?;
+    let mut runs = action.unfinished(trigger.id()).await?;
     runs.retain(|status| status.phase == RunPhase::Waiting && is_named(&state, &status.run));
     Ok(runs)
 }
@@ -93,7 +93,7 @@ async fn is_way_clear(action: &dyn Action, request: &RunRequest) -> Result<bool,
 
 /// The unfinished runs of the same source with a lower number, registered leftovers included.
 pub async fn earlier_unfinished(action: &dyn Action, request: &RunRequest) -> Result<Vec<RunStatus>, ActionError> {
-    let mut runs = action.runs(&request.key.trigger).await?;
+    let mut runs = action.unfinished(&request.key.trigger).await?;
     runs.retain(|status| {
         let key = &status.request.key;
         key.source == request.key.source && key.sequence < request.key.sequence && !status.phase.is_finished()

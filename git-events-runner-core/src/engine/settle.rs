@@ -7,7 +7,10 @@ use super::{
     record::record,
     release::{Undo, is_named, skip_number},
 };
-use crate::{Action, Change, LastRun, MAX_WAITING, RunPhase, RunRef, RunResult, RunStatus, StateStore, Trigger, TriggerState, Withdrawn};
+use crate::{
+    Action, ActionError, Change, LastRun, MAX_WAITING, RunPhase, RunRef, RunResult, RunStatus, StateStore, Trigger, TriggerId,
+    TriggerState, Withdrawn,
+};
 
 /// What became of the runs of a trigger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,9 +53,9 @@ pub async fn settle(
     if !memory.may_have_leftovers && !is_unfinished(&loaded.state) {
         return Ok(Settled { next: memory.next(), ..Settled::default() });
     }
-    let runs = action.runs(id).await?;
-    let oldest_waiting = now.saturating_sub(waiting_timeout).unwrap_or(Timestamp::MIN);
     let state = &loaded.state;
+    let runs = unfinished_or_awaited(action, id, state).await?;
+    let oldest_waiting = now.saturating_sub(waiting_timeout).unwrap_or(Timestamp::MIN);
 
     let mut change = Change::default();
     let mut settled = Settled::default();
@@ -123,8 +126,24 @@ pub async fn settle(
 
 /// Whether there is a run of which the end, or the beginning, is not in the state.
 pub fn is_unfinished(state: &TriggerState) -> bool {
+    awaited(state).next().is_some()
+}
+
+/// The runs of which the end, or the beginning, is not in the state.
+fn awaited(state: &TriggerState) -> impl Iterator<Item = RunRef> {
     let last_runs = state.sources.values().filter_map(|source| source.last_run.as_ref());
-    !state.waiting.is_empty() || last_runs.into_iter().any(|last| !last.result.is_finished())
+    let unfinished = last_runs.filter(|last| !last.result.is_finished()).map(|last| last.run.clone());
+    unfinished.chain(state.waiting.iter().map(|(name, waiting)| RunRef { name: name.clone(), uid: waiting.uid.clone() }))
+}
+
+async fn unfinished_or_awaited(action: &dyn Action, id: &TriggerId, state: &TriggerState) -> Result<Vec<RunStatus>, ActionError> {
+    let mut runs = action.unfinished(id).await?;
+    for run in awaited(state) {
+        if !runs.iter().any(|status| status.run == run) {
+            runs.extend(action.get(&run).await?);
+        }
+    }
+    Ok(runs)
 }
 
 /// A registered run that no state names, and that nobody came back for.

@@ -96,11 +96,11 @@ async fn a_run_begins_once_however_often_it_is_released(mut harness: impl Action
         released.iter().all(|released| matches!(released, Ok(released) if has_its_turn(*released))),
         "a run that may begin does: {released:?}"
     );
-    phase(&harness, &request, RunPhase::Running).await;
+    phase(&harness, &run, RunPhase::Running).await;
     harness.restart().await;
     assert_eq!(harness.action().release(&run).await.unwrap(), Released::Begun, "a run that goes on has begun");
     harness.finish(&run).await;
-    let ended = phase(&harness, &request, RunPhase::Succeeded).await;
+    let ended = phase(&harness, &run, RunPhase::Succeeded).await;
     assert!(ended.finished.is_some(), "a run that has ended says when");
     assert_eq!(harness.action().release(&run).await.unwrap(), Released::Begun, "a run that has ended has begun");
     let registered = harness.action().register(&request).await.unwrap();
@@ -114,6 +114,7 @@ async fn what_is_not_there_is_not_released(harness: &impl ActionHarness) {
     for run in [RunRef { uid: "another".to_owned(), ..run.clone() }, RunRef { name: "another".to_owned(), ..run.clone() }] {
         assert_eq!(harness.action().release(&run).await.unwrap(), Released::Gone, "release of a run that is not there");
         assert_eq!(harness.action().withdraw(&run).await.unwrap(), Withdrawn::TooLate, "withdraw of a run that is not there");
+        assert_eq!(harness.action().get(&run).await.unwrap(), None, "get of a run that is not there");
         harness.action().stop(&run).await.unwrap();
     }
     assert_eq!(only(harness, &request).await.phase, RunPhase::Waiting, "only the run with that uid is touched");
@@ -151,7 +152,7 @@ async fn a_run_that_is_withdrawn_never_begins(mut harness: impl ActionHarness) {
         harness.restart().await;
     }
     harness.action().stop(&run).await.unwrap();
-    gone(&harness, &request).await;
+    gone(&harness, &run, &request).await;
     assert_eq!(harness.begun(&run).await, 0, "a run that is withdrawn never begins");
 }
 
@@ -159,12 +160,12 @@ async fn a_run_that_has_begun_is_not_withdrawn(harness: &impl ActionHarness) {
     let request = harness.request();
     let run = register(harness, &request).await;
     harness.action().release(&run).await.unwrap();
-    phase(harness, &request, RunPhase::Running).await;
+    phase(harness, &run, RunPhase::Running).await;
     assert_eq!(harness.action().withdraw(&run).await.unwrap(), Withdrawn::TooLate, "a run that goes on cannot be withdrawn");
     harness.finish(&run).await;
-    phase(harness, &request, RunPhase::Succeeded).await;
+    phase(harness, &run, RunPhase::Succeeded).await;
     assert_eq!(harness.action().withdraw(&run).await.unwrap(), Withdrawn::TooLate, "a run that has ended cannot be withdrawn");
-    phase(harness, &request, RunPhase::Succeeded).await;
+    phase(harness, &run, RunPhase::Succeeded).await;
 }
 
 async fn either_the_release_or_the_withdrawal_wins(harness: &impl ActionHarness) {
@@ -191,7 +192,7 @@ async fn either_the_release_or_the_withdrawal_wins(harness: &impl ActionHarness)
             both => panic!("release and withdraw at once: {both:?}"),
         }
         harness.action().stop(&run).await.unwrap();
-        gone(harness, &request).await;
+        gone(harness, &run, &request).await;
     }
 }
 
@@ -199,7 +200,7 @@ async fn a_run_that_is_stopped_is_removed(harness: &impl ActionHarness) {
     let request = harness.request();
     let waiting = register(harness, &request).await;
     harness.action().stop(&waiting).await.unwrap();
-    gone(harness, &request).await;
+    gone(harness, &waiting, &request).await;
     assert_eq!(harness.action().release(&waiting).await.unwrap(), Released::Gone, "a run that was stopped cannot be released");
 
     let again = async || match harness.action().register(&request).await.unwrap() {
@@ -209,12 +210,12 @@ async fn a_run_that_is_stopped_is_removed(harness: &impl ActionHarness) {
     let running = eventually(harness.deadline(), "a run that was stopped can be registered again", again).await;
     assert_ne!(running.uid, waiting.uid, "a run that is registered again has another uid");
     harness.action().release(&running).await.unwrap();
-    phase(harness, &request, RunPhase::Running).await;
+    phase(harness, &running, RunPhase::Running).await;
     harness.action().stop(&waiting).await.unwrap();
     assert_eq!(only(harness, &request).await.run, running, "stop ends the run with that uid only");
     for _ in 0..2 {
         harness.action().stop(&running).await.unwrap();
-        gone(harness, &request).await;
+        gone(harness, &running, &request).await;
     }
     assert_eq!(harness.action().release(&running).await.unwrap(), Released::Gone, "a run that was stopped does not begin again");
 }
@@ -231,7 +232,7 @@ async fn runs_are_listed_by_their_trigger(harness: &impl ActionHarness) {
     assert_eq!(listed, runs.into_iter().zip([request.clone(), second]).collect::<Vec<_>>(), "all runs of a trigger are listed");
     assert_eq!(only(harness, &other).await.run, of_other, "and none of another trigger, or another life of it");
     let nobody = TriggerId { name: "nobody".to_owned(), ..request.key.trigger };
-    assert_eq!(harness.action().runs(&nobody).await.unwrap(), [], "a trigger without runs has none");
+    assert_eq!(harness.action().unfinished(&nobody).await.unwrap(), [], "a trigger without runs has none");
 }
 
 fn numbered(harness: &impl ActionHarness, sequence: u64) -> RunRequest {
@@ -248,24 +249,33 @@ async fn register(harness: &impl ActionHarness, request: &RunRequest) -> RunRef 
 }
 
 async fn list(harness: &impl ActionHarness, request: &RunRequest) -> Vec<RunStatus> {
-    harness.action().runs(&request.key.trigger).await.unwrap()
+    let unfinished = harness.action().unfinished(&request.key.trigger).await.unwrap();
+    assert!(unfinished.iter().all(|status| !status.phase.has_ended()), "a run that has ended is not listed: {unfinished:?}");
+    unfinished
 }
 
 async fn only(harness: &impl ActionHarness, request: &RunRequest) -> RunStatus {
     let mut runs = list(harness, request).await;
     assert_eq!(runs.len(), 1, "there is one run: {runs:?}");
-    runs.remove(0)
+    let listed = runs.remove(0);
+    let there = harness.action().get(&listed.run).await.unwrap().map(|status| status.request);
+    assert_eq!(there.as_ref(), Some(&listed.request), "what is listed is there");
+    listed
 }
 
-async fn phase(harness: &impl ActionHarness, request: &RunRequest, phase: RunPhase) -> RunStatus {
+async fn phase(harness: &impl ActionHarness, run: &RunRef, phase: RunPhase) -> RunStatus {
     let what = format!("the run is {phase:?}");
-    let reached = async || list(harness, request).await.into_iter().find(|status| status.request == *request && status.phase == phase);
-    eventually(harness.deadline(), &what, reached).await
+    let reached = async || harness.action().get(run).await.unwrap().filter(|status| status.phase == phase);
+    let status = eventually(harness.deadline(), &what, reached).await;
+    let is_listed = list(harness, &status.request).await.iter().any(|listed| listed.run == *run);
+    assert_eq!(is_listed, !phase.has_ended(), "a run is listed until it has ended");
+    status
 }
 
-async fn gone(harness: &impl ActionHarness, request: &RunRequest) {
-    let is_gone = async || list(harness, request).await.iter().all(|status| status.request.key != request.key).then_some(());
+async fn gone(harness: &impl ActionHarness, run: &RunRef, request: &RunRequest) {
+    let is_gone = async || harness.action().get(run).await.unwrap().is_none().then_some(());
     eventually(harness.deadline(), "a run that is stopped is removed", is_gone).await;
+    assert!(list(harness, request).await.iter().all(|status| status.run != *run), "a run that is removed is not listed");
 }
 
 fn has_its_turn(released: Released) -> bool {

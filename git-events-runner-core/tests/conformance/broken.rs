@@ -132,6 +132,7 @@ enum ActionBreaks {
     StartsTwice,
     HasNoSlots,
     ListsEverybodys,
+    ListsWhatHasEnded,
     StopsNothing,
     WithdrawsWhatRuns,
     BeginsWhatIsWithdrawn,
@@ -178,10 +179,16 @@ impl Action for BrokenAction {
         })
     }
 
-    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+    async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError> {
+        self.inner.0.get(run).await
+    }
+
+    async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        let all = self.inner.0.all();
         match self.breaks {
-            ActionBreaks::ListsEverybodys => Ok(self.inner.0.all()),
-            _ => self.inner.0.runs(of).await,
+            ActionBreaks::ListsEverybodys => Ok(all.into_iter().filter(|status| !status.phase.has_ended()).collect()),
+            ActionBreaks::ListsWhatHasEnded => Ok(all.into_iter().filter(|status| status.request.key.trigger == *of).collect()),
+            _ => self.inner.0.unfinished(of).await,
         }
     }
 
@@ -232,6 +239,7 @@ async fn broken_actions_do_not_conform() {
         (ActionBreaks::StartsTwice, "a run starts at most once"),
         (ActionBreaks::HasNoSlots, "a third run waits"),
         (ActionBreaks::ListsEverybodys, "all runs of a trigger are listed"),
+        (ActionBreaks::ListsWhatHasEnded, "a run that has ended is not listed"),
         (ActionBreaks::StopsNothing, "a run that is stopped is removed"),
         (ActionBreaks::WithdrawsWhatRuns, "withdraw of a run that is not there"),
         (ActionBreaks::BeginsWhatIsWithdrawn, "release of a run that is not there"),

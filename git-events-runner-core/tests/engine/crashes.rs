@@ -48,13 +48,14 @@ fn crash_before_release(f: &mut Fixture) {
 
 /// The fixture's action, but for what the test says before.
 fn passed_on(mut mock: MockAction, real: &InMemoryAction) -> MockAction {
-    let actions: [InMemoryAction; 5] = std::array::from_fn(|_| real.clone());
-    let [register, release, runs, withdraw, stop] = actions;
+    let actions: [InMemoryAction; 6] = std::array::from_fn(|_| real.clone());
+    let [register, release, get, unfinished, withdraw, stop] = actions;
     mock.expect_id().return_const(real.id().clone());
     mock.expect_queue().return_const(real.queue());
     mock.expect_register().returning(move |run| at_once(register.register(run)));
     mock.expect_release().returning(move |run| at_once(release.release(run)));
-    mock.expect_runs().returning(move |of| at_once(runs.runs(of)));
+    mock.expect_get().returning(move |run| at_once(get.get(run)));
+    mock.expect_unfinished().returning(move |of| at_once(unfinished.unfinished(of)));
     mock.expect_withdraw().returning(move |run| at_once(withdraw.withdraw(run)));
     mock.expect_stop().returning(move |run| at_once(stop.stop(run)));
     mock

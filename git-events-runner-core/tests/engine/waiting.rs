@@ -52,8 +52,12 @@ impl Action for EndsMeanwhile {
         Ok(released)
     }
 
-    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
-        self.0.runs(of).await
+    async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError> {
+        self.0.get(run).await
+    }
+
+    async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        self.0.unfinished(of).await
     }
 
     async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {

@@ -121,8 +121,12 @@ impl Action for InTurns<InMemoryAction> {
         in_turns(self.0.release(run)).await
     }
 
-    async fn runs(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
-        in_turns(self.0.runs(of)).await
+    async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError> {
+        in_turns(self.0.get(run)).await
+    }
+
+    async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
+        in_turns(self.0.unfinished(of)).await
     }
 
     async fn withdraw(&self, run: &RunRef) -> Result<Withdrawn, ActionError> {

@@ -70,8 +70,8 @@ fn action_job(spec: Value) -> crd::ActionJob {
     serde_json::from_value(spec).unwrap()
 }
 
-async fn phase(action: &JobAction, request: &RunRequest) -> RunPhase {
-    action.runs(&request.key.trigger).await.unwrap().into_iter().find(|status| status.request.key == request.key).unwrap().phase
+async fn phase(action: &JobAction, run: &RunRef) -> RunPhase {
+    action.get(run).await.unwrap().unwrap().phase
 }
 
 #[tokio::test]
@@ -98,12 +98,12 @@ async fn a_job_that_somebody_deletes_is_kept_until_it_is_stopped() {
     let action = runs.action(crd::ActionJob::default(), JobCredentials::None);
     let run = runs.register(&action, 0).await;
     runs.api::<Job>().delete(&run.name, &DeleteParams::foreground()).await.unwrap();
-    assert_eq!(phase(&action, &runs.request(0)).await, RunPhase::Deleted);
+    assert_eq!(phase(&action, &run).await, RunPhase::Deleted);
     assert_eq!(action.release(&run).await.unwrap(), Released::Gone);
     let registered = action.register(&runs.request(0)).await.unwrap();
     assert!(matches!(registered, Registered::Existing(status) if status.phase == RunPhase::Deleted));
     action.stop(&run).await.unwrap();
-    let gone = async || action.runs(&runs.trigger).await.unwrap().is_empty().then_some(());
+    let gone = async || action.get(&run).await.unwrap().is_none().then_some(());
     eventually("it is gone", gone).await;
 }
 
@@ -116,7 +116,7 @@ async fn a_job_that_somebody_lets_begin_has_begun_when_it_is_released() {
     let patch = Patch::Merge(json!({ "spec": { "suspend": false } }));
     runs.api::<Job>().patch(&second.name, &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(action.release(&second).await.unwrap(), Released::Begun, "whether there is room or not");
-    assert_eq!(phase(&action, &runs.request(1)).await, RunPhase::Running);
+    assert_eq!(phase(&action, &second).await, RunPhase::Running);
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_job_that_somebody_lets_begin_is_not_withdrawn() {
     let patch = Patch::Merge(json!({ "spec": { "suspend": false } }));
     runs.api::<Job>().patch(&run.name, &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(action.withdraw(&run).await.unwrap(), Withdrawn::TooLate);
-    assert_eq!(phase(&action, &runs.request(0)).await, RunPhase::Running);
+    assert_eq!(phase(&action, &run).await, RunPhase::Running);
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_job_of_another_owner_or_with_a_broken_annotation_is_left_alone() {
     let (broken, good) = (runs.register(&action, 0).await, runs.register(&action, 1).await);
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { job::RUN: "{" } } }));
     runs.api::<Job>().patch(&broken.name, &PatchParams::default(), &patch).await.unwrap();
-    let listed = action.runs(&runs.trigger).await.unwrap();
+    let listed = action.unfinished(&runs.trigger).await.unwrap();
     assert_eq!(listed.into_iter().map(|status| status.run).collect::<Vec<_>>(), [good]);
     let error = action.register(&runs.request(0)).await.unwrap_err();
     assert!(matches!(error, ActionError::NotOurs(_)), "{error}");
@@ -185,7 +185,7 @@ async fn a_job_of_a_queue_is_handed_over_to_kueue() {
     assert_eq!(job.labels()[job::KUEUE_QUEUE], "q");
     assert_eq!(job.labels()[job::SLOT], job::SLOT_OF_KUEUE);
     assert_eq!(job.spec.unwrap().suspend, Some(true), "Kueue lets it begin");
-    assert_eq!(phase(&action, &runs.request(0)).await, RunPhase::Running);
+    assert_eq!(phase(&action, &run).await, RunPhase::Running);
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn a_secret_of_somebody_else_is_not_taken() {
     runs.api::<Secret>().create(&PostParams::default(), &other).await.unwrap();
     let error = action.release(&run).await.unwrap_err();
     assert!(error.to_string().contains("does not belong to the Job"), "{error}");
-    assert_eq!(phase(&action, &runs.request(0)).await, RunPhase::Waiting);
+    assert_eq!(phase(&action, &run).await, RunPhase::Waiting);
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use k8s_openapi::{
 use serde_json::json;
 
 use super::{
-    ACTION_KIND, ACTION_NAME, FIELD_MANAGER, KUEUE_QUEUE, MANAGED_BY, PREFIX, REGISTERED, RUN, SOURCE_KIND, SOURCE_NAME, TRIGGER_KIND,
-    TRIGGER_NAME, TRIGGER_UID, cloner, label_value, origin::JobOrigin, worker,
+    ACTION_KIND, ACTION_NAME, FIELD_MANAGER, KUEUE_QUEUE, MANAGED_BY, PREFIX, REGISTERED, RUN, SLOT, SLOT_AWAITED, SOURCE_KIND,
+    SOURCE_NAME, TRIGGER_KIND, TRIGGER_NAME, TRIGGER_UID, cloner, label_value, origin::JobOrigin, worker,
 };
 use crate::{RunRequest, TriggerId, crd};
 
@@ -28,11 +28,13 @@ pub struct Blueprint<'a> {
 impl Blueprint<'_> {
     /// The Job: suspended, and held by our finalizer, until it is released.
     pub fn job(&self) -> Job {
-        let labels = self.labels();
+        let mut labels = self.labels();
+        let pod_labels = labels.clone();
+        labels.insert(SLOT.to_owned(), SLOT_AWAITED.to_owned());
         let mut annotations = without_ours(&self.action.annotations);
         let pod_annotations = annotations.clone();
         annotations.insert(RUN.to_owned(), json!(self.run).to_string());
-        let pod = ObjectMeta { labels: Some(labels.clone()), annotations: Some(pod_annotations), ..ObjectMeta::default() };
+        let pod = ObjectMeta { labels: Some(pod_labels), annotations: Some(pod_annotations), ..ObjectMeta::default() };
         Job {
             metadata: ObjectMeta {
                 name: Some(self.run.key.name()),

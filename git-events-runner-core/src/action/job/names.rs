@@ -25,9 +25,11 @@ pub const ACTION_KIND: &str = "git-events-runner.rs/action-kind";
 /// The label with the name of the action, made a value by [`label_value`].
 pub const ACTION_NAME: &str = "git-events-runner.rs/action-name";
 
-/// The label of Jobs that have begun and of which nobody has seen the end. It keeps the list of them short, and that is all: whether a Job is
-/// unfinished is in its own status.
+/// The label of Jobs of which nobody has seen the end. It keeps the lists of them short, and that is all: whether a Job is unfinished is in its
+/// own status.
 pub const SLOT: &str = "git-events-runner.rs/slot";
+/// The value of the label [`SLOT`] of a Job that has not begun.
+pub const SLOT_AWAITED: &str = "awaited";
 /// The value of the label [`SLOT`] of a Job that counts among those that may run at a time.
 pub const SLOT_TAKEN: &str = "taken";
 /// The value of the label [`SLOT`] of a Job that Kueue counts.

@@ -120,8 +120,10 @@ fn what_is_ours_cannot_be_said_by_an_action() {
     for labels in [job.labels(), template.labels.as_ref().unwrap()] {
         let of = |label: &str| labels.get(label).map(String::as_str);
         assert_eq!((of(MANAGED_BY), of(TRIGGER_NAME), of("team")), (Some(FIELD_MANAGER), Some("deploy"), Some("a")));
-        assert_eq!((of(SLOT), of(KUEUE_QUEUE)), (None, None), "these come when the Job is released");
+        assert_eq!(of(KUEUE_QUEUE), None, "it comes when the Job is released");
     }
+    let slots = [job.labels(), template.labels.as_ref().unwrap()].map(|labels| labels.get(SLOT).map(String::as_str));
+    assert_eq!(slots, [Some(SLOT_AWAITED), None], "it has none before it is released");
     assert_eq!(template.annotations, Some(BTreeMap::from([("note".to_owned(), "n".to_owned())])));
     assert_eq!(run_status(&job).unwrap().request, run());
     let of = |wanted: &str| variables(&job).into_iter().filter(|(name, _)| *name == wanted).map(|(_, value)| value).collect::<Vec<_>>();

@@ -227,11 +227,13 @@ impl Runs {
         Ok(if running >= self.max_running { Turn::Waiting } else { Turn::Now(Box::new(entry)) })
     }
 
-    /// The runs of a trigger.
-    pub(super) fn of(&self, trigger: &TriggerId) -> Result<Vec<RunStatus>, Cause> {
-        let mut entries = self.entries()?;
-        entries.retain(|entry| entry.request.key.trigger == *trigger);
-        entries.iter().map(|entry| Ok(self.report(entry)?.status)).collect()
+    /// The runs of a trigger that have not ended.
+    pub(super) fn unfinished(&self, trigger: &TriggerId) -> Result<Vec<RunStatus>, Cause> {
+        let mut unfinished = vec![];
+        for entry in self.entries()?.iter().filter(|entry| entry.request.key.trigger == *trigger) {
+            unfinished.extend(Some(self.report(entry)?.status).filter(|status| !status.phase.has_ended()));
+        }
+        Ok(unfinished)
     }
 
     /// Every run that is there, in the order of their names. What has no registration is not a run.
