@@ -42,5 +42,10 @@ pub const REQUESTED_AT: &str = "git-events-runner.rs/requested-at";
 
 /// The custom resource definitions of all kinds, in the order in which they are read best.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![GitRepo::crd(), ClusterGitRepo::crd(), ScheduleTrigger::crd(), WebhookTrigger::crd(), Action::crd(), ClusterAction::crd()]
+    let mut all =
+        vec![GitRepo::crd(), ClusterGitRepo::crd(), ScheduleTrigger::crd(), WebhookTrigger::crd(), Action::crd(), ClusterAction::crd()];
+    for version in all.iter_mut().flat_map(|definition| &mut definition.spec.versions) {
+        version.schema.iter_mut().flat_map(|schema| &mut schema.open_api_v3_schema).for_each(schema::join_lines);
+    }
+    all
 }

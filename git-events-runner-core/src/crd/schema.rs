@@ -1,5 +1,8 @@
 //! Parts of schemas that no derive can write, and patterns that several kinds share.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// A name of an object: a DNS subdomain.
@@ -142,4 +145,47 @@ pub fn optional_run_result(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = run_result(generator);
     schema.insert("nullable".to_owned(), true.into());
     schema
+}
+
+/// Joins the lines of descriptions, which break where the source does, and would in `kubectl explain` too.
+pub fn join_lines(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        *description = joined(description);
+    }
+    schema.properties.iter_mut().flat_map(BTreeMap::values_mut).for_each(join_lines);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => join_lines(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(join_lines),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        join_lines(values);
+    }
+}
+
+/// A text with each paragraph on a line of its own. What looks like a list or an example stays as it is.
+fn joined(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    for line in text.split('\n') {
+        let goes_on =
+            line.starts_with(|first: char| first.is_ascii_alphabetic() || first == '`') && !joined.is_empty() && !joined.ends_with('\n');
+        if goes_on {
+            joined.push(' ');
+        } else if !joined.is_empty() {
+            joined.push('\n');
+        }
+        joined.push_str(line);
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn paragraphs_are_joined_and_lists_are_not() {
+        let text = "One\nline of\n`code`.\n\nAnother:\n- a\n  list\n- of two";
+        assert_eq!(joined(text), "One line of `code`.\n\nAnother:\n- a\n  list\n- of two");
+    }
 }
