@@ -3,7 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a benchmark cannot set up ends it")]
 #![expect(clippy::future_not_send, reason = "it has one thread that waits")]
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{Ipv4Addr, TcpStream},
+    process::Command,
+};
 
 use git_events_runner_tests::{Auth, Program, free_port, send};
 use ring::hmac;
@@ -17,7 +22,7 @@ mod fixture;
 #[expect(dead_code, reason = "the tests need more of it")]
 mod manifests;
 
-use fixture::Fixture;
+use fixture::{Fixture, wait_for};
 use manifests::{action, git_repo, secret, webhook_trigger, with};
 
 const SECRET: &str = "the-secret-of-the-hook";
@@ -81,6 +86,7 @@ async fn print() {
     let mut bare = Command::new(std::env::current_exe().unwrap());
     bare.env(BARE_ROUTE, bare_port.to_string());
     let _bare = Program::start(bare).unwrap();
+    wait_for("the bare route", async || TcpStream::connect((Ipv4Addr::LOCALHOST, bare_port)).ok()).await;
 
     println!("64 connections, {seconds} s each:\n");
     println!("| request | answer | in a second | of the bare route | median | 99 of 100 |");
