@@ -29,6 +29,10 @@ pub async fn of_trigger<K: Resource<DynamicType = ()>>(client: &Client, meta: &O
         _ => serde_json::from_value::<crd::TriggerStatus>(status.clone()).map(|status| status.usable_state()).unwrap_or_default(),
     };
     said["state"] = json!(state);
+    if status["lastRun"] == "Never" {
+        // An earlier operator wrote that. People would see an invalid time.
+        said["lastRun"] = Value::Null;
+    }
     if K::kind(&()) == "WebhookTrigger" {
         said["webhookPath"] = json!(format!("/{}/{name}", meta.namespace.as_deref().unwrap_or_default()));
     }

@@ -68,6 +68,8 @@ async fn what_the_published_operator_leaves_is_taken_over_without_a_run() {
         f.patch(kind, name, json!({ "metadata": { "finalizers": null } })).await;
     }
     assert!(f.jobs().await.is_empty());
+    let never = f.get("WebhookTrigger", "never").await.unwrap().data;
+    assert_eq!(never["status"].get("lastRun"), None, "kubectl would show an invalid time");
 
     let newest = push(&repo, "file", "2");
     assert_eq!(ran(&f, 1).await, ["all"]);
