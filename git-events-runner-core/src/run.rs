@@ -77,6 +77,23 @@ pub struct RunRequest {
 }
 
 impl RunRequest {
+    /// A run that is registered when it fires, for a commit and nothing else: no run before it, no request, and any number at a time.
+    pub fn new(key: RunKey, action: ObjectRef, commit: CommitId, instant: Timestamp) -> Self {
+        Self {
+            key,
+            action,
+            commit,
+            previous: None,
+            files: None,
+            instant,
+            registered_at: instant,
+            firing: None,
+            requests: BTreeSet::new(),
+            owed_to: None,
+            concurrency: ConcurrencyPolicy::Allow,
+        }
+    }
+
     /// What to check out.
     pub fn revision(&self) -> Revision {
         Revision { reference: self.key.reference.clone(), commit: self.commit }

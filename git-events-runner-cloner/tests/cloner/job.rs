@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use git_events_runner_core::{
-    Action as _, ActionError, CommitId, ConcurrencyPolicy, ObjectRef, Reference, RunKey, RunRequest, Scope, TriggerId, cloner, crd,
+    Action as _, ActionError, CommitId, ObjectRef, Reference, RunKey, RunRequest, Scope, TriggerId, cloner, crd,
     job::{JobAction, JobClone, JobCredentials, JobOrigin, JobOrigins, Jobs},
 };
 use git_events_runner_tests::{
@@ -35,19 +35,12 @@ impl JobOrigins for Origins {
 fn request(namespace: &Namespace<'_>, reference: Reference, commit: CommitId, sequence: u64) -> RunRequest {
     let trigger = TriggerId { kind: "ScheduleTrigger".into(), namespace: namespace.to_string(), name: "app".into(), uid: "1".into() };
     let source = ObjectRef::namespaced("GitRepo", namespace, "app");
-    RunRequest {
-        key: RunKey { trigger, source, reference, sequence },
-        action: ObjectRef::namespaced("Action", namespace, "deploy"),
+    RunRequest::new(
+        RunKey { trigger, source, reference, sequence },
+        ObjectRef::namespaced("Action", namespace, "deploy"),
         commit,
-        previous: None,
-        files: None,
-        instant: Timestamp::UNIX_EPOCH,
-        registered_at: Timestamp::UNIX_EPOCH,
-        firing: None,
-        requests: Default::default(),
-        owed_to: None,
-        concurrency: ConcurrencyPolicy::Allow,
-    }
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// A repository whose commit was seen at a branch with an awkward name, and the submodule that is in it.

@@ -48,26 +48,24 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{CommitId, ConcurrencyPolicy, Reference, RunKey, TriggerId};
+    use crate::{CommitId, Reference, RunKey, TriggerId};
 
     fn request() -> RunRequest {
         RunRequest {
-            key: RunKey {
-                trigger: TriggerId { kind: "WebhookTrigger".into(), namespace: "team".into(), name: "deploy".into(), uid: "1".into() },
-                source: ObjectRef::cluster("ClusterGitRepo", "app"),
-                reference: Reference::Branch("main; rm -rf /".into()),
-                sequence: 3,
-            },
-            action: ObjectRef::namespaced("Action", "team", "deploy"),
-            commit: CommitId::from_bytes([1; 20]),
             previous: Some(CommitId::from_bytes([2; 20])),
-            files: None,
-            instant: jiff::Timestamp::UNIX_EPOCH,
-            registered_at: jiff::Timestamp::UNIX_EPOCH,
-            firing: None,
             requests: ["first", "second"].map(|id| id.parse().unwrap()).into(),
             owed_to: Some("second".parse().unwrap()),
-            concurrency: ConcurrencyPolicy::Allow,
+            ..RunRequest::new(
+                RunKey {
+                    trigger: TriggerId { kind: "WebhookTrigger".into(), namespace: "team".into(), name: "deploy".into(), uid: "1".into() },
+                    source: ObjectRef::cluster("ClusterGitRepo", "app"),
+                    reference: Reference::Branch("main; rm -rf /".into()),
+                    sequence: 3,
+                },
+                ObjectRef::namespaced("Action", "team", "deploy"),
+                CommitId::from_bytes([1; 20]),
+                jiff::Timestamp::UNIX_EPOCH,
+            )
         }
     }
 

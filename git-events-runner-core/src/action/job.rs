@@ -3,7 +3,7 @@
 //! A Job is created suspended and with a finalizer of ours, so that it neither begins nor vanishes before the state names it. One write
 //! takes both away: a Job has begun when the finalizer is off.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::{
-    Action, ActionError, CommitId, ConcurrencyPolicy, ObjectRef, Reference, Registered, Released, RunKey, RunPhase, RunRef, RunRequest,
-    RunStatus, Scope, TriggerId, Withdrawn, crash_point::written, crd,
+    Action, ActionError, CommitId, ObjectRef, Reference, Registered, Released, RunKey, RunPhase, RunRef, RunRequest, RunStatus, Scope,
+    TriggerId, Withdrawn, crash_point::written, crd,
 };
 
 mod build;
@@ -145,19 +145,7 @@ impl JobAction {
             reference: Reference::Branch("main".into()),
             sequence: 0,
         };
-        let run = RunRequest {
-            key,
-            action: self.id.clone(),
-            commit: CommitId::from_bytes([0; 20]),
-            previous: None,
-            files: None,
-            instant: Timestamp::UNIX_EPOCH,
-            registered_at: Timestamp::UNIX_EPOCH,
-            firing: None,
-            requests: BTreeSet::new(),
-            owed_to: None,
-            concurrency: ConcurrencyPolicy::Allow,
-        };
+        let run = RunRequest::new(key, self.id.clone(), CommitId::from_bytes([0; 20]), Timestamp::UNIX_EPOCH);
         self.create(&run, &JobOrigin::of_uri("https://git.example.com/trial"), true).await.map(drop).map_err(refused)
     }
 

@@ -68,22 +68,18 @@ impl InMemory {
 
 pub fn request() -> RunRequest {
     RunRequest {
-        key: RunKey {
-            trigger: TriggerId { kind: "ScheduleTrigger".into(), namespace: "default".into(), name: "app".into(), uid: "1".into() },
-            source: ObjectRef::namespaced("GitRepo", "default", "app"),
-            reference: Reference::Branch("main".into()),
-            sequence: 0,
-        },
-        action: deploy(),
-        commit: CommitId::digest_of("commit"),
-        previous: None,
-        files: None,
-        instant: Timestamp::UNIX_EPOCH,
-        registered_at: Timestamp::UNIX_EPOCH,
-        firing: None,
         requests: ["request".parse().unwrap()].into(),
-        owed_to: None,
-        concurrency: ConcurrencyPolicy::Allow,
+        ..RunRequest::new(
+            RunKey {
+                trigger: TriggerId { kind: "ScheduleTrigger".into(), namespace: "default".into(), name: "app".into(), uid: "1".into() },
+                source: ObjectRef::namespaced("GitRepo", "default", "app"),
+                reference: Reference::Branch("main".into()),
+                sequence: 0,
+            },
+            deploy(),
+            CommitId::digest_of("commit"),
+            Timestamp::UNIX_EPOCH,
+        )
     }
 }
 

@@ -1,4 +1,4 @@
-use git_events_runner_core::{ConcurrencyPolicy, ObjectRef, Reference, RunKey};
+use git_events_runner_core::{ObjectRef, Reference, RunKey};
 use git_events_runner_tests::cluster::{Cluster, Mode};
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event as Published;
@@ -10,19 +10,12 @@ use crate::docs;
 fn request() -> RunRequest {
     let trigger = TriggerId { kind: String::new(), namespace: String::new(), name: String::new(), uid: String::new() };
     let source = ObjectRef::cluster("ClusterGitRepo", "repo");
-    RunRequest {
-        key: RunKey { trigger, source: source.clone(), reference: Reference::Branch("main".into()), sequence: 0 },
-        action: source,
-        commit: CommitId::from_bytes([0; 20]),
-        previous: None,
-        files: None,
-        instant: Timestamp::UNIX_EPOCH,
-        registered_at: Timestamp::UNIX_EPOCH,
-        firing: None,
-        requests: [].into(),
-        owed_to: None,
-        concurrency: ConcurrencyPolicy::Allow,
-    }
+    RunRequest::new(
+        RunKey { trigger, source: source.clone(), reference: Reference::Branch("main".into()), sequence: 0 },
+        source,
+        CommitId::from_bytes([0; 20]),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// One of each, but for failures.

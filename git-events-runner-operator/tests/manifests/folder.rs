@@ -114,19 +114,12 @@ pub fn shared(kind: &str) -> ObjectRef {
 
 /// A run of an action for the branch main of a source, for a trigger of the namespace `default`.
 pub fn request(source: ObjectRef, action: ObjectRef, commit: CommitId) -> RunRequest {
-    RunRequest {
-        key: RunKey { trigger: trigger("default"), source, reference: Reference::Branch("main".into()), sequence: 0 },
+    RunRequest::new(
+        RunKey { trigger: trigger("default"), source, reference: Reference::Branch("main".into()), sequence: 0 },
         action,
         commit,
-        previous: None,
-        files: None,
-        instant: Timestamp::UNIX_EPOCH,
-        registered_at: Timestamp::UNIX_EPOCH,
-        firing: None,
-        requests: Default::default(),
-        owed_to: None,
-        concurrency: ConcurrencyPolicy::Allow,
-    }
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// The manifest of one of our objects.

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use git_events_runner_core::{
-    Action as _, ActionError, CommitId, ConcurrencyPolicy, ObjectRef, Reference, Registered, RunKey, RunRef, RunRequest, Scope, TriggerId,
-    crd,
+    Action as _, ActionError, CommitId, ObjectRef, Reference, Registered, RunKey, RunRef, RunRequest, Scope, TriggerId, crd,
     job::{JobAction, JobClone, JobCredentials, JobOrigin, JobOrigins, Jobs},
 };
 use git_events_runner_tests::cluster::Namespace;
@@ -70,24 +69,17 @@ impl Runs {
     }
 
     pub fn request(&self, sequence: u64) -> RunRequest {
-        RunRequest {
-            key: RunKey {
+        RunRequest::new(
+            RunKey {
                 trigger: self.trigger.clone(),
                 source: ObjectRef::namespaced("GitRepo", &self.namespace, "app"),
                 reference: Reference::Branch("main".to_owned()),
                 sequence,
             },
-            action: ObjectRef::namespaced("Action", &self.namespace, "deploy"),
-            commit: CommitId::digest_of("commit"),
-            previous: None,
-            files: None,
-            instant: Timestamp::UNIX_EPOCH,
-            registered_at: Timestamp::UNIX_EPOCH,
-            firing: None,
-            requests: Default::default(),
-            owed_to: None,
-            concurrency: ConcurrencyPolicy::Allow,
-        }
+            ObjectRef::namespaced("Action", &self.namespace, "deploy"),
+            CommitId::digest_of("commit"),
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     pub async fn register(&self, action: &JobAction, sequence: u64) -> RunRef {

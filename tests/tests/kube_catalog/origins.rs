@@ -16,19 +16,12 @@ use super::fixture::{self, Fixture, HOUR, action, git_repo, trigger};
 
 /// A run for the branch main of a source.
 fn run(namespace: &str, source: &ObjectRef, action: &ObjectRef) -> RunRequest {
-    RunRequest {
-        key: RunKey { trigger: trigger(namespace), source: source.clone(), reference: Reference::Branch("main".into()), sequence: 0 },
-        action: action.clone(),
-        commit: CommitId::digest_of("commit"),
-        previous: None,
-        files: None,
-        instant: Timestamp::UNIX_EPOCH,
-        registered_at: Timestamp::UNIX_EPOCH,
-        firing: None,
-        requests: Default::default(),
-        owed_to: None,
-        concurrency: ConcurrencyPolicy::Allow,
-    }
+    RunRequest::new(
+        RunKey { trigger: trigger(namespace), source: source.clone(), reference: Reference::Branch("main".into()), sequence: 0 },
+        action.clone(),
+        CommitId::digest_of("commit"),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 fn private(uri: &str) -> Value {

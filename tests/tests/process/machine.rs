@@ -39,24 +39,17 @@ impl Origins for Fixed {
 }
 
 pub fn request() -> RunRequest {
-    RunRequest {
-        key: RunKey {
+    RunRequest::new(
+        RunKey {
             trigger: TriggerId { kind: "ScheduleTrigger".into(), namespace: "default".into(), name: "app".into(), uid: "1".into() },
             source: ObjectRef::namespaced("GitRepo", "default", "app"),
             reference: Reference::Branch("main".into()),
             sequence: 0,
         },
-        action: ObjectRef::namespaced("Action", "default", "deploy"),
-        commit: CommitId::from_bytes([1; 20]),
-        previous: None,
-        files: None,
-        instant: Timestamp::UNIX_EPOCH,
-        registered_at: Timestamp::UNIX_EPOCH,
-        firing: None,
-        requests: Default::default(),
-        owed_to: None,
-        concurrency: ConcurrencyPolicy::Allow,
-    }
+        ObjectRef::namespaced("Action", "default", "deploy"),
+        CommitId::from_bytes([1; 20]),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 impl Machine {

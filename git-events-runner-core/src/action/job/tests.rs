@@ -5,27 +5,25 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Container;
 
 use super::{build::Blueprint, *};
-use crate::{CommitId, ConcurrencyPolicy, Reference, Revision, RunKey, cloner::files};
+use crate::{CommitId, Reference, Revision, RunKey, cloner::files};
 
 fn run() -> RunRequest {
     let trigger = TriggerId { kind: "WebhookTrigger".into(), namespace: "team".into(), name: "deploy".into(), uid: "0a1b".into() };
     RunRequest {
-        key: RunKey {
-            trigger,
-            source: ObjectRef::cluster("ClusterGitRepo", "app"),
-            reference: Reference::Branch("main".into()),
-            sequence: 3,
-        },
-        action: ObjectRef::namespaced("Action", "team", "deploy"),
-        commit: CommitId::from_bytes([1; 20]),
         previous: Some(CommitId::from_bytes([2; 20])),
-        files: None,
-        instant: jiff::Timestamp::UNIX_EPOCH,
-        registered_at: jiff::Timestamp::UNIX_EPOCH,
-        firing: None,
         requests: ["first"].map(|id| id.parse().unwrap()).into(),
         owed_to: Some("first".parse().unwrap()),
-        concurrency: ConcurrencyPolicy::Allow,
+        ..RunRequest::new(
+            RunKey {
+                trigger,
+                source: ObjectRef::cluster("ClusterGitRepo", "app"),
+                reference: Reference::Branch("main".into()),
+                sequence: 3,
+            },
+            ObjectRef::namespaced("Action", "team", "deploy"),
+            CommitId::from_bytes([1; 20]),
+            jiff::Timestamp::UNIX_EPOCH,
+        )
     }
 }
 
