@@ -31,8 +31,7 @@ impl<'a> Release<'a> {
         ensure!(output.status.success(), "kubectl get deployments: {}", String::from_utf8_lossy(&output.stderr));
         let list: Value = serde_json::from_slice(&output.stdout)?;
         let Some(deployment) = list["items"].get(0) else {
-            self.running = None;
-            return Ok(());
+            return self.end();
         };
         let pod = &deployment["spec"]["template"]["spec"];
         let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
@@ -40,9 +39,7 @@ impl<'a> Release<'a> {
         if self.running.as_ref().is_some_and(|(running, _)| *running == args) {
             return Ok(());
         }
-        if let Some((_, before)) = self.running.take() {
-            before.terminate()?;
-        }
+        self.end()?;
         let namespace = deployment["metadata"]["namespace"].as_str().context("no namespace")?;
         let account = pod["serviceAccountName"].as_str().context("no ServiceAccount")?;
         let kubeconfig = self.cluster.kubeconfig_of(namespace, account).await?;
@@ -53,6 +50,14 @@ impl<'a> Release<'a> {
         let operator = Operator::start(env!("CARGO_BIN_EXE_git-events-runner"), &kubeconfig, namespace, &flags, &variables)?;
         operator.wait_until_ready()?;
         self.running = Some((args, operator));
+        Ok(())
+    }
+
+    /// Ends it as a kubelet does, so that it hands its Lease over.
+    fn end(&mut self) -> Result<()> {
+        if let Some((_, operator)) = self.running.take() {
+            operator.terminate()?;
+        }
         Ok(())
     }
 }
