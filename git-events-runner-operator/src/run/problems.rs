@@ -56,6 +56,12 @@ impl Problems {
         Self { expired, ..Self::default() }
     }
 
+    /// Whether all that is wrong is that something is not there, and may be still to come.
+    pub fn may_pass(&self) -> bool {
+        let mut all = self.all().peekable();
+        all.peek().is_some() && all.all(|(_, problem)| matches!(problem.reason, Reason::NotFound | Reason::SecretNotFound))
+    }
+
     /// How the trigger is: as its worst part is.
     pub fn health(&self, plan: &Plan) -> Health {
         let problems = self.all().map(|(place, problem)| problem.health(place));
@@ -135,6 +141,16 @@ mod tests {
         problems.sources.clear();
         assert_eq!(told(&mut problems), ["app works again"]);
         assert!(told(&mut problems).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_there_may_come_and_nothing_else_passes() {
+        let mut problems = Problems::default();
+        assert!(!problems.may_pass());
+        problems.missing.insert(None, problem("there is no Action"));
+        assert!(problems.may_pass());
+        problems.sources.insert("app".into(), Problem { reason: Reason::Unreachable, ..problem("away") });
+        assert!(!problems.may_pass());
     }
 
     #[test]

@@ -43,6 +43,9 @@ use crate::{
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_UP_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// What is applied together does not come at once: for so long nothing is said of what a new trigger names and what is not there yet.
+const COMES_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long to wait after a write that failed and that nothing else depends on.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -123,6 +126,7 @@ pub struct Triggers {
 
 /// What is remembered of a trigger as long as this leader leads. Losing it loses no event.
 pub struct Tracked {
+    since: Timestamp,
     memory: Memory,
     looked_up: LookedUp,
     problems: Problems,
@@ -176,6 +180,10 @@ pub async fn reconcile<K: TriggerKind>(object: Arc<Guarded<K>>, triggers: Arc<Tr
         tracked.memory.try_again();
     }
     let next = triggers.evaluate(readable, &trigger, &mut tracked, now).await;
+    let come_by = tracked.since + COMES_WITHIN;
+    if now < come_by && tracked.problems.may_pass() {
+        return Some(next.map_or(come_by, |next| next.min(come_by)));
+    }
     for happening in tracked.problems.news() {
         triggers.tell(trigger.id(), happening);
     }
@@ -220,6 +228,7 @@ impl Triggers {
             let results = status.iter().flat_map(|status| status.checked_sources.values()).filter_map(|source| source.last_job.as_ref());
             let expired = results.into_iter().any(|job| job.result == RunResult::Expired);
             Arc::new(tokio::sync::Mutex::new(Tracked {
+                since: Timestamp::now(),
                 memory: Memory::new(handled),
                 looked_up: LookedUp::default(),
                 problems: Problems::new(expired),

@@ -1,5 +1,7 @@
 //! What objects say of themselves when something is wrong, and when it is right again.
 
+use std::time::{Duration, Instant};
+
 use git_events_runner_tests::{
     Auth,
     cluster::{Cluster, Mode},
@@ -215,5 +217,28 @@ async fn what_is_new_is_not_said_to_be_missing() {
             let said = wait_for("a condition", async || condition(&f.status(kind, &name).await, "Ready").cloned()).await;
             assert_eq!(said["reason"], reason, "{kind} {name}: {}", said["message"]);
         }
+    }
+}
+
+#[tokio::test]
+async fn of_what_is_applied_together_nothing_is_said_to_be_missing() {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    let operator = f.operator(&[]);
+    for number in 0.. {
+        let name = |what: &str| format!("{what}-{number}");
+        let begun = Instant::now();
+        f.put(schedule_trigger(&name("it"), &name("app"), &name("act"))).await;
+        operator.wait_for_line(&format!("there is no GitRepo {}/{}", &*f.namespace, name("app"))).unwrap();
+        f.put(action(&name("act"))).await;
+        f.put(git_repo(&name("app"), &f.server.uri("app"))).await;
+        let took = begun.elapsed();
+        is_right(&f, "ScheduleTrigger", &name("it"), "Watching").await;
+        if took < Duration::from_secs(2) {
+            let first = wait_for("an Event", async || f.events("ScheduleTrigger", &name("it")).await.into_iter().next()).await;
+            assert_eq!(first, "RunRegistered");
+            return;
+        }
+        // The machine is so busy that it was not together.
     }
 }
