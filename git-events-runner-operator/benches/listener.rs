@@ -1,5 +1,5 @@
 //! How many webhook requests the listener answers beside a route of warp that does nothing, by wrk, as a Markdown table. `make bench` runs it;
-//! docs/performance.md explains it. `SECONDS` says how long each is asked.
+//! docs/performance.md explains it. `SECONDS` says how long each is asked, and `CONNECTIONS` from how many.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a benchmark cannot set up ends it")]
 #![expect(clippy::future_not_send, reason = "it has one thread that waits")]
 
@@ -67,8 +67,12 @@ struct Measured {
     refused: u64,
 }
 
+fn number(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
 async fn print() {
-    let seconds: u32 = std::env::var("SECONDS").map_or(10, |seconds| seconds.parse().unwrap());
+    let (seconds, connections) = (number("SECONDS", 10), number("CONNECTIONS", 64));
     let f = Fixture::new(Auth::None).await;
     f.repo("app").push("main", &[]).unwrap();
     f.put(secret("hooks", &[("token", SECRET)])).await;
@@ -88,14 +92,14 @@ async fn print() {
     let _bare = Program::start(bare).unwrap();
     wait_for("the bare route", async || TcpStream::connect((Ipv4Addr::LOCALHOST, bare_port)).ok()).await;
 
-    println!("64 connections, {seconds} s each:\n");
+    println!("{connections} connections, {seconds} s each:\n");
     println!("| request | answer | in a second | of the bare route | median | 99 of 100 |");
     println!("| --- | --- | --- | --- | --- | --- |");
     let bare = Request { what: "to a bare route of warp", status: 202, path: "/".to_owned(), headers: vec![], body: b"{}".to_vec() };
-    let of_bare = measure(bare_port, &bare, seconds);
+    let of_bare = measure(bare_port, &bare, seconds, connections);
     row(&bare, &of_bare, &of_bare);
     for request in requests(&f.namespace) {
-        row(&request, &measure(operator.webhooks_port(), &request, seconds), &of_bare);
+        row(&request, &measure(operator.webhooks_port(), &request, seconds, connections), &of_bare);
     }
     operator.terminate().unwrap();
 }
@@ -120,7 +124,7 @@ fn requests(namespace: &str) -> Vec<Request> {
 }
 
 /// Sends it once, to see that it is answered so, and then again and again.
-fn measure(port: u16, request: &Request, seconds: u32) -> Measured {
+fn measure(port: u16, request: &Request, seconds: u32, connections: u32) -> Measured {
     let json = [("Content-Type", "application/json")];
     let headers: Vec<_> = request.headers.iter().map(|(name, value)| (*name, value.as_str())).chain(json).collect();
     let answer = send(port, "POST", &request.path, &headers, &request.body).unwrap();
@@ -132,7 +136,7 @@ fn measure(port: u16, request: &Request, seconds: u32) -> Measured {
     headers.iter().for_each(|(name, value)| writeln!(script, "wrk.headers['{name}'] = '{value}'").unwrap());
     fs::write(folder.path().join("script.lua"), script).unwrap();
     let mut wrk = Command::new("wrk");
-    wrk.args(["--threads=1", "--connections=64", "--timeout=10s", "--latency", &format!("--duration={seconds}s")]);
+    wrk.args(["--threads=1", "--timeout=10s", "--latency", &format!("--connections={connections}"), &format!("--duration={seconds}s")]);
     wrk.arg("--script").arg(folder.path().join("script.lua")).arg(format!("http://127.0.0.1:{port}{}", request.path));
     let output = wrk.output().unwrap_or_else(|error| panic!("wrk: {error}: install the package wrk"));
     let said = String::from_utf8(output.stdout).unwrap();
