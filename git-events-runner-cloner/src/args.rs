@@ -70,8 +70,11 @@ pub struct Cli {
     #[arg(long = arguments::PROXY, value_name = "URL")]
     pub proxy: Option<String>,
     /// For how many seconds the server may be silent
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds(1))]
     pub timeout: Duration,
+    /// For how many seconds to try again, later each time, when the server cannot be reached, is not able to answer, or is silent; 0: once only
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds(0))]
+    pub try_for: Duration,
     /// The file that an error is written to, if it is there: where Kubernetes looks for why a container has ended
     #[arg(long, value_name = "FILE", default_value = "/dev/termination-log")]
     pub termination_log: PathBuf,
@@ -110,8 +113,8 @@ impl ValueEnum for Auth {
     }
 }
 
-fn seconds() -> impl TypedValueParser<Value = Duration> {
-    value_parser!(u64).range(1..=86_400).map(Duration::from_secs)
+fn seconds(least: u64) -> impl TypedValueParser<Value = Duration> {
+    value_parser!(u64).range(least..=86_400).map(Duration::from_secs)
 }
 
 impl Cli {

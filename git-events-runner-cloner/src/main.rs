@@ -1,10 +1,15 @@
 //! `git-events-runner-cloner`: checks one commit out. The init container of a Job.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Parser as _;
 use git_events_runner_core::{
-    Checkout as _, ObjectRef,
+    Checkout as _, ObjectRef, Retry,
     git::{GitClient, GitSource},
 };
 use rustix::{fs::Mode, process::umask};
@@ -18,6 +23,9 @@ mod report;
 
 use exit::{Exit, Failure};
 use report::Report;
+
+/// How soon it is tried again for the first time.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = match args::Cli::try_parse() {
@@ -58,14 +66,30 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 async fn check_out(args: args::Cli) -> Result<(), Failure> {
     let report = Arc::new(Report::start(args.debug));
     let (repository, revision) = (credentials::repository(&args)?, args.revision()?);
-    let (destination, empty) = (args.destination, args.empty_destination);
-    let into = destination.clone();
-    let prepared = tokio::task::spawn_blocking(move || destination::prepare(&into, empty));
-    prepared.await.map_err(|error| Failure::unexpected(error.to_string()))??;
+    let destination = args.destination;
+    prepare(&destination, args.empty_destination).await?;
     report.begin(&revision);
     let told = Arc::clone(&report);
     let source = GitSource::new(ObjectRef::cluster("Repository", "cloned"), repository, GitClient::default());
     let source =
         source.keep_git_folder(args.preserve_git_folder).depth(args.depth).submodules(args.submodules).tell(move |step| told.step(&step));
-    Ok(source.checkout(&revision, &destination).await?)
+    let (begun, mut wait) = (Instant::now(), FIRST_WAIT);
+    loop {
+        let Err(error) = source.checkout(&revision, &destination).await else { return Ok(()) };
+        let pause = if let Retry::After(asked) = error.retry() { wait.max(asked) } else { wait };
+        if !exit::may_pass(&error) || begun.elapsed() + pause > args.try_for {
+            return Err(error.into());
+        }
+        report.again(&error, pause);
+        tokio::time::sleep(pause).await;
+        prepare(&destination, true).await?;
+        wait *= 2;
+    }
+}
+
+/// Makes the folder that is written to, or empties it.
+async fn prepare(destination: &Path, empty: bool) -> Result<(), Failure> {
+    let destination = destination.to_owned();
+    let prepared = tokio::task::spawn_blocking(move || destination::prepare(&destination, empty));
+    prepared.await.map_err(|error| Failure::unexpected(error.to_string()))?
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use git_events_runner_core::{Revision, git::Step};
+use git_events_runner_core::{Revision, SourceError, git::Step};
 
 /// How often it is told how much has come.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -53,6 +53,10 @@ impl Report {
             }
             _ => {}
         }
+    }
+
+    pub fn again(&self, error: &SourceError, wait: Duration) {
+        self.say(&format!("{error}; it is tried again in {} s", wait.as_secs()));
     }
 
     fn is_time(&self) -> bool {

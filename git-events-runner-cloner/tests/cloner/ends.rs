@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener},
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -15,6 +15,8 @@ use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
 
 use super::fixture::{Clone, PROGRAM};
+
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 fn missing() -> CommitId {
     "1234567812345678123456781234567812345678".parse().unwrap()
@@ -50,7 +52,6 @@ fn the_exit_code_tells_what_has_to_be_done() {
     let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
     let dumb = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
                 1234567812345678123456781234567812345678\trefs/heads/main\n";
-    let busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let (closed, app) = (format!("http://127.0.0.1:{}/app.git", free_port().unwrap()), http.uri("app"));
     let mut not_there = with(&app, "s3cret");
     not_there.args[1] = format!("--commit={}", missing());
@@ -67,9 +68,9 @@ fn the_exit_code_tells_what_has_to_be_done() {
         (with(&app, "canary"), 3, "refuses the credentials"),
         (with(&http.uri("nowhere"), "s3cret"), 4, "there is no repository at"),
         (not_there, 4, "there is no commit 1234567812345678123456781234567812345678"),
-        (Clone::of(&closed, commit), 5, "no connection to"),
-        (Clone::of(&server(Some(busy)), commit), 5, "is not able to answer now (503"),
-        (Clone::of(&server(None), commit).arg("--timeout=1"), 6, "took longer than 1s, while waiting for its answer"),
+        (Clone::of(&closed, commit).arg("--try-for=0"), 5, "no connection to"),
+        (Clone::of(&server(Some(BUSY)), commit).arg("--try-for=0"), 5, "is not able to answer now (503"),
+        (Clone::of(&server(None), commit).arg("--timeout=1").arg("--try-for=0"), 6, "took longer than 1s, while waiting for its answer"),
         (Clone::of(&server(Some(html)), commit), 9, "answers with text/html, not as a Git server"),
         (Clone::of(&server(Some(dumb)), commit), 9, "answers with text/plain, not as a Git server (smart http)"),
     ] {
@@ -77,6 +78,41 @@ fn the_exit_code_tells_what_has_to_be_done() {
         ended.assert_failure(code, message);
         assert!(!ended.output.concat().contains("canary"), "{ended:#?}");
     }
+}
+
+/// A server that is busy once, and then what is behind it.
+fn busy_once(behind: &GitServer) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let uri = format!("http://{}/app.git", listener.local_addr().unwrap());
+    let behind = behind.origin().trim_start_matches("http://").to_owned();
+    thread::spawn(move || {
+        let (mut first, _) = listener.accept().unwrap();
+        let _ = first.read(&mut [0; 4096]);
+        first.write_all(BUSY.as_bytes()).unwrap();
+        drop(first);
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = TcpStream::connect(&behind).unwrap();
+            for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    uri
+}
+
+#[test]
+fn a_server_that_is_busy_is_asked_again() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    let commit = server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    let clone = Clone::of(&busy_once(&server), commit);
+    let ended = clone.run();
+    ended.assert_success();
+    let says_so = |line: &String| line.contains("503 Service Unavailable") && line.ends_with("; it is tried again in 1 s");
+    assert!(ended.output.iter().any(says_so), "{ended:#?}");
+    assert_eq!(fs::read_to_string(clone.destination().join("a")).unwrap(), "1");
 }
 
 #[test]
