@@ -77,11 +77,6 @@ impl From<SourceError> for Failure {
     }
 }
 
-/// Whether it may work in a moment: it is the network's fault, or the server's.
-pub fn may_pass(error: &SourceError) -> bool {
-    matches!(exit_of(error.reason()), Exit::Network | Exit::Timeout)
-}
-
 fn exit_of(reason: Reason) -> Exit {
     match reason {
         Reason::InvalidSpec | Reason::SecretNotFound => Exit::Usage,

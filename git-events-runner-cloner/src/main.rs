@@ -1,15 +1,10 @@
 //! `git-events-runner-cloner`: checks one commit out. The init container of a Job.
 
-use std::{
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 use git_events_runner_core::{
-    Checkout as _, ObjectRef, Retry,
+    Attempts, Checkout as _, ObjectRef,
     git::{GitClient, GitSource},
 };
 use rustix::{fs::Mode, process::umask};
@@ -23,9 +18,6 @@ mod report;
 
 use exit::{Exit, Failure};
 use report::Report;
-
-/// How soon it is tried again for the first time.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = match args::Cli::try_parse() {
@@ -73,17 +65,13 @@ async fn check_out(args: args::Cli) -> Result<(), Failure> {
     let source = GitSource::new(ObjectRef::cluster("Repository", "cloned"), repository, GitClient::default());
     let source =
         source.keep_git_folder(args.preserve_git_folder).depth(args.depth).submodules(args.submodules).tell(move |step| told.step(&step));
-    let (begun, mut wait) = (Instant::now(), FIRST_WAIT);
+    let mut attempts = Attempts::new(args.try_for);
     loop {
         let Err(error) = source.checkout(&revision, &destination).await else { return Ok(()) };
-        let pause = if let Retry::After(asked) = error.retry() { wait.max(asked) } else { wait };
-        if !exit::may_pass(&error) || begun.elapsed() + pause > args.try_for {
-            return Err(error.into());
-        }
-        report.again(&error, pause);
-        tokio::time::sleep(pause).await;
+        let Some(wait) = attempts.again(&error) else { return Err(error.into()) };
+        report.again(&error, wait);
+        tokio::time::sleep(wait).await;
         prepare(&destination, true).await?;
-        wait *= 2;
     }
 }
 

@@ -6,10 +6,12 @@ use async_trait::async_trait;
 
 use crate::{Cause, ObjectRef, Observation, Reason, Reference, Retry, Revision, Watch};
 
+mod attempts;
 #[cfg(feature = "git")]
 pub mod git;
 mod memory;
 
+pub use attempts::Attempts;
 pub use memory::InMemorySource;
 
 /// Something that can be looked at for changes.

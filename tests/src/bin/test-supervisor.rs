@@ -1,7 +1,8 @@
 //! A supervisor whose runs are checked out of what their description says, for tests of local runs without Git.
 //!
 //! The description is an object: `files` by path, each executable; `waits_for` a file, which has to appear before the checkout ends;
-//! `tells` a file that is created when the checkout begins; `fails` with a message.
+//! `tells` a file that is created when the checkout begins; `fails` with a message; `away` a file, without which the server
+//! is away in the middle, and the file is created.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ struct Described(Value);
 #[async_trait]
 impl Checkout for Described {
     async fn checkout(&self, revision: &Revision, into: &Path) -> Result<(), SourceError> {
-        let failed = |message: String| SourceError::new(Reason::Unreachable, Retry::Backoff, message);
+        let failed = |message: String| SourceError::new(Reason::ProtocolError, Retry::Backoff, message);
         if let Some(path) = self.0["tells"].as_str() {
             fs::write(path, "").map_err(|error| failed(error.to_string()))?;
         }
@@ -23,6 +24,13 @@ impl Checkout for Described {
             while !Path::new(path).exists() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+        }
+        if let Some(path) = self.0["away"].as_str().filter(|path| !Path::new(path).exists()) {
+            [Path::new(path), &into.join("half")]
+                .iter()
+                .try_for_each(|file| fs::write(file, ""))
+                .map_err(|error| failed(error.to_string()))?;
+            return Err(SourceError::new(Reason::Unreachable, Retry::Backoff, "the host is away"));
         }
         if let Some(message) = self.0["fails"].as_str() {
             return Err(failed(message.to_owned()));

@@ -58,14 +58,25 @@ async fn a_program_that_cannot_be_started_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkout_that_fails_is_a_run_that_failed_and_is_not_tried_again() {
-    let machine = Machine::script("echo ran >> $FILES/ran").with_checkout(json!({"fails": "the host is away"}));
+    let machine = Machine::script("echo ran >> $FILES/ran").with_checkout(json!({"fails": "there is no commit"}));
     let (report, _) = machine.run().await;
     let ending = report.ending.unwrap();
     assert_eq!((ending.code, ending.started), (None, None));
-    assert_eq!(ending.message.unwrap(), "its files cannot be checked out: the host is away");
+    assert_eq!(ending.message.unwrap(), "its files cannot be checked out: there is no commit");
     assert_eq!(report.status.phase, RunPhase::Failed);
     assert_eq!(machine.action.release(&report.status.run).await.unwrap(), Released::Begun);
     assert_eq!(machine.lines_of("ran"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkout_from_a_server_that_is_away_begins_anew() {
+    let machine = Machine::script("ls >> $FILES/ran");
+    let checkout = json!({ "away": machine.file("away"), "files": { "whole": "" } });
+    let machine = machine.with_checkout(checkout);
+    let (report, _) = machine.run().await;
+    assert_eq!((report.status.phase, report.ending.unwrap().message), (RunPhase::Succeeded, None));
+    assert!(machine.file("away").exists(), "the server was away");
+    assert_eq!(machine.lines_of("ran"), ["COMMIT", "whole"], "and nothing is left of that");
 }
 
 #[tokio::test(flavor = "multi_thread")]

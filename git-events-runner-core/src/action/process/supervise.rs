@@ -22,7 +22,7 @@ use tokio::{
     net::unix::pipe::Receiver,
     process::{Child, Command},
     signal::unix::{self, SignalKind, signal},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -34,12 +34,15 @@ use super::{
     session::{self, Session, descendants},
 };
 use crate::{
-    Cause, Checkout,
+    Attempts, Cause, Checkout,
     durable::{self, about},
 };
 
 /// How long to wait for the rest of the output once all processes are ended: somebody else may have been handed the other end.
 const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+
+/// For how long a checkout is tried again that has failed because a server was away, busy or silent.
+const TRY_FOR: Duration = Duration::from_secs(120);
 
 /// Supervises one run: checks its files out, runs its command, writes down how that ended.
 ///
@@ -167,11 +170,18 @@ impl Outcome {
 async fn check_out(checkout: Result<Arc<dyn Checkout>, Cause>, job: &Job, workdir: &Path, limits: &mut Limits) -> Result<(), Outcome> {
     let failed = |error: &dyn std::fmt::Display| Outcome::failed(format!("its files cannot be checked out: {error}"));
     let checkout = checkout.map_err(|error| failed(&error))?;
-    // There may be files of a supervisor that died.
-    runs::remove(workdir).map_err(|error| failed(&error))?;
-    durable::create_folder(workdir).map_err(|error| failed(&error))?;
-    match select(checkout.checkout(&job.revision, workdir), pin!(limits.reached())).await {
-        Either::Left((checked_out, _)) => checked_out.map_err(|error| failed(&error)),
+    let checked_out = pin!(async {
+        let mut attempts = Attempts::new(TRY_FOR);
+        loop {
+            // There may be files of a supervisor that died, or of an attempt that has failed.
+            runs::remove(workdir).map_err(|error| failed(&error))?;
+            durable::create_folder(workdir).map_err(|error| failed(&error))?;
+            let Err(error) = checkout.checkout(&job.revision, workdir).await else { return Ok(()) };
+            sleep(attempts.again(&error).ok_or_else(|| failed(&error))?).await;
+        }
+    });
+    match select(checked_out, pin!(limits.reached())).await {
+        Either::Left((checked_out, _)) => checked_out,
         Either::Right((cut, _)) => Err(Outcome { cut: Some(cut), ..Outcome::default() }),
     }
 }
