@@ -48,7 +48,7 @@ pub trait Action: Send + Sync {
     async fn get(&self, run: &RunRef) -> Result<Option<RunStatus>, ActionError>;
 
     /// All runs of a trigger that exist and have not ended, of this action or another of its kind: those that wait, those that go on, and
-    /// those that were deleted before they began. However many have ended, it takes no longer.
+    /// those that were deleted before they began. It should take no longer however many have ended.
     async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError>;
 
     /// Keeps a registered run from ever beginning, without removing it.

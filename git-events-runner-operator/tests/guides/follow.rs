@@ -88,14 +88,22 @@ fn named(block: &Block) -> Result<&str> {
     block.text.lines().find_map(|line| line.strip_prefix("# ")).context("it does not begin with a comment that is the name of its file")
 }
 
+/// The lines that a block prints. Events of the same moment have no order.
+fn lines(block: &Block, printed: &str) -> Vec<String> {
+    let mut lines: Vec<_> = alike(printed).lines().map(str::to_owned).collect();
+    if block.text.starts_with("kubectl events ") {
+        lines.sort_unstable();
+    }
+    lines
+}
+
 /// Runs a block, and compares what it prints with what the page says; answers what the page should say instead.
 async fn paste(block: &Block, printed: Option<&Block>, place: &mut Place<'_>) -> Result<Option<(Block, String)>> {
     let only_looks = block.text.lines().all(|line| line.starts_with(' ') || LOOKS.iter().any(|look| line.starts_with(look)));
     let (deadline, writes) = (Instant::now() + WITHIN, std::env::var_os("UPDATE_DOCS").is_some());
     loop {
         let (is_well, output) = place.run(&block.text).await?;
-        let expected = printed.map(|printed| alike(&printed.text));
-        let is_as_said = expected.is_none_or(|expected| expected == alike(&output));
+        let is_as_said = printed.is_none_or(|printed| lines(block, &printed.text) == lines(block, &output));
         if is_well == (block.info == "sh") && is_as_said {
             return Ok(printed.filter(|_| writes).map(|printed| (printed.clone(), output)));
         }
