@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 
@@ -138,7 +138,8 @@ fn awaited(state: &TriggerState) -> impl Iterator<Item = RunRef> {
 
 async fn unfinished_or_awaited(action: &dyn Action, id: &TriggerId, state: &TriggerState) -> Result<Vec<RunStatus>, ActionError> {
     let mut runs = action.unfinished(id).await?;
-    for run in awaited(state) {
+    // A run that waits is the last one of its source, too.
+    for run in awaited(state).collect::<BTreeSet<_>>() {
         if !runs.iter().any(|status| status.run == run) {
             runs.extend(action.get(&run).await?);
         }
