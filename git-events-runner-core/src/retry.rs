@@ -15,6 +15,13 @@ pub enum Retry {
     After(Duration),
 }
 
+impl Retry {
+    /// How long to wait where one's own back-off is this: that, or longer if the other side asked for it.
+    pub fn wait(self, backoff: Duration) -> Duration {
+        if let Self::After(asked) = self { asked.max(backoff) } else { backoff }
+    }
+}
+
 macro_rules! reasons {
     ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// Why something failed or waits, as a constant: one set, shared by conditions, Events and the labels of metrics.

@@ -87,11 +87,7 @@ impl Failing {
     fn again(before: Option<Self>, retry: Retry, now: Timestamp) -> Self {
         let times = before.map_or(0, |before| before.times.saturating_add(1));
         let backoff = Duration::from_secs(1 << times.min(9)).min(MAX_BACKOFF);
-        let wait = match retry {
-            Retry::Backoff => backoff,
-            Retry::After(asked) => asked.clamp(backoff, MAX_ASKED),
-            Retry::Never => MAX_BACKOFF,
-        };
+        let wait = if retry == Retry::Never { MAX_BACKOFF } else { retry.wait(backoff).min(MAX_ASKED) };
         Self { times, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }
     }
 }

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::{Reason, Retry, SourceError};
+use crate::{Reason, SourceError};
 
 /// How soon it is tried again for the first time.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ impl Attempts {
     /// How long to wait before it is tried again: a second at first, twice as long each time, and at least as long as the server asks for.
     /// None: the time is over, or it is not the network's or the server's fault, so that it does not pass by itself.
     pub fn again(&mut self, error: &SourceError) -> Option<Duration> {
-        let wait = if let Retry::After(asked) = error.retry() { self.next.max(asked) } else { self.next };
+        let wait = error.retry().wait(self.next);
         self.next = self.next.saturating_mul(2);
         let may_pass = matches!(error.reason(), Reason::Unreachable | Reason::RateLimited | Reason::Timeout);
         let is_in_time = self.begun.elapsed().saturating_add(wait) <= self.try_for;
@@ -33,6 +33,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Retry;
 
     fn error(reason: Reason, retry: Retry) -> SourceError {
         SourceError::new(reason, retry, "away")

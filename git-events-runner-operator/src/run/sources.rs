@@ -156,8 +156,7 @@ impl Sources {
         let times = failures.entry(id.clone()).or_default();
         let backoff = SHORTEST.saturating_mul(1 << (*times).min(8)).min(LONGEST);
         *times += 1;
-        let wait = if let Retry::After(asked) = retry { asked.clamp(backoff, LONGEST) } else { backoff };
-        Some(Timestamp::now() + wait)
+        Some(Timestamp::now() + retry.wait(backoff).min(LONGEST))
     }
 
     /// Forgets sources that are gone.

@@ -155,8 +155,8 @@ impl GitClient {
             Err(error) => {
                 let times = state.failed.as_ref().map_or(0, |failed| failed.times);
                 let wait = SHORTEST_WAIT.saturating_mul(1 << times.min(6)).min(LONGEST_WAIT);
-                let wait = if let Retry::After(told) = error.retry() { wait.max(told) } else { wait };
-                state.failed = Some(Failed { error: error.clone(), times: times + 1, not_before: Instant::now() + wait });
+                let not_before = Instant::now() + error.retry().wait(wait);
+                state.failed = Some(Failed { error: error.clone(), times: times + 1, not_before });
                 Err(error)
             }
         }
