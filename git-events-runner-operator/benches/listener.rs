@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use git_events_runner_tests::{Auth, Program, free_port, send};
+use git_events_runner_tests::{Auth, Program, free_port, number, send};
 use ring::hmac;
 use serde_json::json;
 use warp::{Filter as _, http::StatusCode};
@@ -67,12 +67,8 @@ struct Measured {
     refused: u64,
 }
 
-fn number(name: &str, default: u32) -> u32 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
 async fn print() {
-    let (seconds, connections) = (number("SECONDS", 10), number("CONNECTIONS", 64));
+    let (seconds, connections) = (number("SECONDS", 10).unwrap(), number("CONNECTIONS", 64).unwrap());
     let f = Fixture::new(Auth::None).await;
     f.repo("app").push("main", &[]).unwrap();
     f.put(secret("hooks", &[("token", SECRET)])).await;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use git_events_runner_core::{RequestId, RunPhase, job};
-use git_events_runner_tests::{Auth, Operator};
+use git_events_runner_tests::{Auth, Operator, number};
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt as _,
@@ -29,7 +29,7 @@ fn main() {
 }
 
 async fn print() {
-    let requests = std::env::var("REQUESTS").map_or(200, |number| number.parse().unwrap());
+    let requests = number("REQUESTS", 200).unwrap();
     let f = Fixture::new(Auth::None).await;
     let created = by_hand(&f, requests).await;
     let Latencies { answered, registered, begun } = by_webhook(&f, requests).await;

@@ -25,6 +25,7 @@ use std::{
 use git_events_runner_tests::{
     Random,
     cluster::{Cluster, Mode},
+    number,
 };
 use tokio::sync::oneshot;
 
@@ -41,14 +42,12 @@ struct Storm {
 
 impl Storm {
     fn of_the_environment() -> Self {
-        let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-        let count = |name, default| usize::try_from(number(name, default)).unwrap();
         Self {
-            pushes: count("PUSHES", 40),
-            requests: count("REQUESTS", 20),
-            kills: count("KILLS", 8).max(1),
-            outage: Duration::from_secs(number("OUTAGE", 3)),
-            random: Random::new(number("SEED", 1)),
+            pushes: number("PUSHES", 40).unwrap(),
+            requests: number("REQUESTS", 20).unwrap(),
+            kills: number("KILLS", 8).unwrap().max(1),
+            outage: Duration::from_secs(number("OUTAGE", 3).unwrap()),
+            random: Random::new(number("SEED", 1).unwrap()),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use git_events_runner_tests::{Auth, Operator, cluster::Write};
+use git_events_runner_tests::{Auth, Operator, cluster::Write, number};
 
 use super::{
     fixture::{Fixture, WITHIN, wait_within},
@@ -22,10 +22,6 @@ const WARM_UP: usize = 5;
 
 /// How much more memory there may be than when all had been checked for the first time, in bytes.
 const GROWTH: u64 = 16 << 20;
-
-fn number(variable: &str, default: usize) -> usize {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
-}
 
 fn checks(operator: &Operator) -> usize {
     let metrics = operator.metrics().unwrap();
@@ -51,7 +47,7 @@ fn writes(f: &Fixture) -> Vec<Write> {
 
 #[tokio::test]
 async fn where_nothing_changes_nothing_is_written_and_memory_does_not_grow() {
-    let (triggers, rounds) = (number("TRIGGERS", 100), number("SECONDS", 2 * INTERVAL) / INTERVAL);
+    let (triggers, rounds) = (number("TRIGGERS", 100).unwrap(), number("SECONDS", 2 * INTERVAL).unwrap() / INTERVAL);
     let f = Fixture::new(Auth::None).await;
     for number in 0..REPOS {
         let name = format!("repo-{number}");

@@ -4,12 +4,12 @@
 
 use std::{
     collections::BTreeMap,
-    env, thread,
+    thread,
     time::{Duration, Instant},
 };
 
 use git_events_runner_core::job;
-use git_events_runner_tests::{Auth, Operator, Random, post_and};
+use git_events_runner_tests::{Auth, Operator, Random, number, post_and};
 use kube::api::ListParams;
 use serde_json::json;
 
@@ -31,10 +31,6 @@ const LATER: usize = 20_000;
 
 /// How long a Job may take, of all that are to be there at the end.
 const EACH: Duration = Duration::from_secs(2);
-
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().unwrap())
-}
 
 fn leads(operator: &Operator) -> bool {
     operator.metrics().is_ok_and(|metrics| metrics.contains("git_events_runner_leader 1\n"))
@@ -58,7 +54,7 @@ fn kill_at_202(f: &Fixture, trigger: &str, operator: &mut Operator, random: &mut
 
 #[tokio::test]
 async fn what_was_answered_with_202_is_on_one_run_of_each_source_though_the_replica_is_killed_at_once() {
-    let (kills, mut random) = (usize::try_from(number("KILLS", 12)).unwrap(), Random::new(number("SEED", 1)));
+    let (kills, mut random) = (number("KILLS", 12).unwrap(), Random::new(number("SEED", 1).unwrap()));
     let f = Fixture::new(Auth::None).await;
     for name in SOURCES {
         f.repo(name).push("main", &[]).unwrap();

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    env,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
     sync::{
@@ -18,7 +17,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use git_events_runner_core::{RunRequest, job};
-use git_events_runner_tests::{Auth, Operator, Random};
+use git_events_runner_tests::{Auth, Operator, Random, number};
 use kube::api::ListParams;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -42,10 +41,6 @@ const EACH: Duration = Duration::from_secs(2);
 
 /// How much more memory there may be in the second half than in the first: by then the replica that is left leads.
 const GROWTH: u64 = 48 << 20;
-
-fn number(name: &str, default: usize) -> usize {
-    env::var(name).map_or(default, |text| text.parse().unwrap())
-}
 
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -318,8 +313,9 @@ async fn come_to_rest(f: &Fixture, right: usize) -> Vec<RunRequest> {
 
 #[tokio::test]
 async fn among_many_wrong_malformed_oversized_and_slow_requests_those_that_are_right_run_once() {
-    let (requests, right, connections) = (number("REQUESTS", 3000), number("RIGHT", 60), number("CONNECTIONS", 50));
-    let mut random = Random::new(number("SEED", 1) as u64);
+    let (requests, right) = (number("REQUESTS", 3000).unwrap(), number("RIGHT", 60).unwrap());
+    let connections = number("CONNECTIONS", 50).unwrap();
+    let mut random = Random::new(number("SEED", 1).unwrap());
     let f = Fixture::new(Auth::None).await;
     furnish(&f).await;
     // With a short lease each request to the API server, which has much to do, would have to be answered very soon.
