@@ -4,6 +4,7 @@ mod account;
 mod api_server;
 mod audit;
 mod credentials;
+mod history;
 mod namespace;
 mod node;
 mod programs;
@@ -13,7 +14,12 @@ use std::{
     process::Command,
 };
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use anyhow::Context as _;
+use kube::{
+    Resource,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 pub use api_server::ApiServer;
@@ -125,6 +131,12 @@ impl Cluster {
         let mut requests = audit::read(&self.server.programs.folder)?;
         requests.retain(|request| request.verb != "get");
         Ok(requests)
+    }
+
+    /// All that was ever written of a kind of ours up to the last write of what is there now, in order: the version, and the object. A watch may
+    /// miss some of it when the API server goes away.
+    pub async fn history<K: Resource<DynamicType = ()> + DeserializeOwned>(&self) -> anyhow::Result<Vec<(u64, K)>> {
+        history::read(self.server.programs.etcd.context("the etcd of a node's cluster is out of reach")?).await
     }
 
     /// How often a user has read this Secret so far, or has tried to.

@@ -1,4 +1,4 @@
-//! What a watch has seen: Jobs and their Pods, what the states of triggers have named, and who has led.
+//! What was seen: by a watch Jobs, their Pods, and who has led; in the history of triggers what their states have named.
 
 use std::{
     collections::BTreeMap,
@@ -33,23 +33,14 @@ pub struct Seen {
     pub registered: BTreeMap<String, (RunRef, RunRequest)>,
     /// Jobs that have begun, by uid, and the version that was the first seen.
     pub begun: BTreeMap<String, u64>,
-    /// Runs that the state of their trigger has named, and the version that was the first, as far as that was seen.
-    pub recorded: BTreeMap<RunRef, Option<u64>>,
+    /// Runs that the state of their trigger has named, and the version that was the first.
+    pub recorded: BTreeMap<RunRef, u64>,
     /// Pods, by uid, and the Job that each is of.
     pub pods: BTreeMap<String, RunRef>,
     /// Jobs that were deleted by hand before they began, by uid, and the version of that; None: whether they were is not known.
     pub deleted: BTreeMap<String, Option<u64>>,
-    /// Who has held the Lease, and when that was renewed last.
+    /// Who has held the Lease, and when that was renewed last. In between was nobody, or nobody knows.
     pub leaders: Vec<(Option<String>, Option<Timestamp>)>,
-}
-
-/// How an object was seen.
-#[derive(Clone, Copy, PartialEq)]
-enum When {
-    /// When it was written.
-    AtOnce,
-    /// Later, by which time it may have been written more often.
-    Later,
 }
 
 impl Evidence {
@@ -58,13 +49,11 @@ impl Evidence {
         let evidence = Arc::new(Self::default());
         evidence.follow(world, Seen::job);
         evidence.follow(world, Seen::pod);
-        evidence.follow(world, Seen::schedule_trigger);
-        evidence.follow(world, Seen::webhook_trigger);
         evidence.follow(world, Seen::lease);
         evidence
     }
 
-    fn follow<K>(self: &Arc<Self>, world: &World, note: fn(&mut Seen, &K, When))
+    fn follow<K>(self: &Arc<Self>, world: &World, note: fn(&mut Seen, &K))
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
@@ -73,8 +62,9 @@ impl Evidence {
             let mut events = pin!(watcher(api, watcher::Config::default()));
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(Event::Apply(object)) => note(&mut evidence.seen(), &object, When::AtOnce),
-                    Ok(Event::InitApply(object)) => note(&mut evidence.seen(), &object, When::Later),
+                    Ok(Event::Apply(object) | Event::InitApply(object)) => note(&mut evidence.seen(), &object),
+                    // It may have missed something.
+                    Ok(Event::Init) => evidence.seen().leaders.push((None, None)),
                     Ok(_) => {}
                     Err(_) => wait_a_little().await,
                 }
@@ -82,21 +72,25 @@ impl Evidence {
         });
     }
 
-    /// Makes sure that nothing is missing of what is there now.
+    /// Makes sure that nothing is missing of what is there now, and of what states have ever named.
     pub async fn complete(&self, world: &World) {
         self.list(world, Seen::job).await;
         self.list(world, Seen::pod).await;
-        self.list(world, Seen::schedule_trigger).await;
-        self.list(world, Seen::webhook_trigger).await;
+        for (version, trigger) in world.cluster.history::<crd::ScheduleTrigger>().await.unwrap() {
+            self.seen().status(trigger.status, version);
+        }
+        for (version, trigger) in world.cluster.history::<crd::WebhookTrigger>().await.unwrap() {
+            self.seen().status(trigger.status, version);
+        }
     }
 
-    async fn list<K>(&self, world: &World, note: fn(&mut Seen, &K, When))
+    async fn list<K>(&self, world: &World, note: fn(&mut Seen, &K))
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
         let api = Api::<K>::namespaced(world.client.clone(), &world.namespace);
         let objects = api.list(&ListParams::default()).await.unwrap();
-        objects.items.iter().for_each(|object| note(&mut self.seen(), object, When::Later));
+        objects.items.iter().for_each(|object| note(&mut self.seen(), object));
     }
 
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -106,13 +100,13 @@ impl Evidence {
     /// Notes that a Job was deleted by hand.
     pub fn deleted(&self, found: &Job, version: Option<u64>) {
         let mut seen = self.seen();
-        seen.job(found, When::AtOnce);
+        seen.job(found);
         seen.deleted.insert(found.uid().unwrap(), version);
     }
 }
 
 impl Seen {
-    fn job(&mut self, found: &Job, _: When) {
+    fn job(&mut self, found: &Job) {
         let Ok(status) = job::run_status(found) else { return };
         let uid = status.run.uid.clone();
         // One that is deleted before it begins loses the finalizer, too.
@@ -122,20 +116,12 @@ impl Seen {
         self.registered.insert(uid, (status.run, status.request));
     }
 
-    fn pod(&mut self, pod: &Pod, _: When) {
+    fn pod(&mut self, pod: &Pod) {
         let Some(owner) = pod.owner_references().first() else { return };
         self.pods.insert(pod.uid().unwrap(), RunRef { name: owner.name.clone(), uid: owner.uid.clone() });
     }
 
-    fn schedule_trigger(&mut self, trigger: &crd::ScheduleTrigger, when: When) {
-        self.status(trigger.status.as_ref(), (when == When::AtOnce).then(|| version(trigger)));
-    }
-
-    fn webhook_trigger(&mut self, trigger: &crd::WebhookTrigger, when: When) {
-        self.status(trigger.status.as_ref(), (when == When::AtOnce).then(|| version(trigger)));
-    }
-
-    fn status(&mut self, status: Option<&crd::TriggerStatus>, version: Option<u64>) {
+    fn status(&mut self, status: Option<crd::TriggerStatus>, version: u64) {
         let Some(status) = status else { return };
         let waiting = status.waiting.iter().map(|(name, waiting)| (name, &waiting.uid));
         let last = status.checked_sources.values().filter_map(|source| source.last_job.as_ref()).map(|last| (&last.name, &last.uid));
@@ -144,7 +130,7 @@ impl Seen {
         }
     }
 
-    fn lease(&mut self, lease: &Lease, _: When) {
+    fn lease(&mut self, lease: &Lease) {
         let Some(spec) = &lease.spec else { return };
         let leader = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
         self.leaders.push((leader, spec.renew_time.as_ref().map(|time| time.0)));

@@ -24,7 +24,8 @@ impl Evidence {
         seen.runs_on_change_are_of_changes(world)?;
         let requests = seen.each_request_is_on_one_run_of_each_source(world)?;
         let leaders = seen.one_led_at_a_time()?;
-        let early = |(uid, deleted): &(&String, &Option<u64>)| deleted.is_some() && seen.recorded_at(uid).is_none_or(|at| at > **deleted);
+        let early =
+            |(uid, deleted): &(&String, &Option<u64>)| deleted.is_some_and(|deleted| seen.recorded_at(uid).is_none_or(|at| at > deleted));
         println!(
             "{} Jobs registered, {} begun, {} deleted by hand, {} of them before they were recorded; {requests} requests; {leaders} leaders",
             seen.registered.len(),
@@ -59,7 +60,7 @@ impl Seen {
         for (run, _) in self.runs() {
             let recorded = self.recorded.get(run).with_context(|| format!("{run:?} has begun, and no state has ever named it"))?;
             let begun = self.begun[&run.uid];
-            ensure!(recorded.is_none_or(|recorded| recorded < begun), "{run} has begun before it was recorded: {recorded:?}, {begun}");
+            ensure!(*recorded < begun, "{run} has begun before it was recorded: {recorded}, {begun}");
         }
         Ok(())
     }
@@ -150,7 +151,7 @@ impl Seen {
         self.begun.keys().map(|uid| &self.registered[uid])
     }
 
-    fn recorded_at(&self, uid: &str) -> Option<Option<u64>> {
+    fn recorded_at(&self, uid: &str) -> Option<u64> {
         self.recorded.iter().find(|(run, _)| run.uid == uid).map(|(_, at)| *at)
     }
 }

@@ -1,7 +1,12 @@
 use std::{
+    cell::RefCell,
     fmt,
     ops::Deref,
-    sync::atomic::{AtomicUsize, Ordering},
+    panic,
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -16,7 +21,12 @@ use super::Cluster;
 /// How long the controllers may take to furnish a namespace. The first one waits for their start.
 const FURNISHED_WITHIN: Duration = Duration::from_secs(60);
 
-/// A namespace that no other test has. If the test fails, what is in it is printed.
+thread_local! {
+    /// Why the test of this thread has failed.
+    static WHY: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A namespace that no other test has. If the test fails, what is in it is printed, and then once more why it has failed.
 #[derive(Debug)]
 pub struct Namespace<'a> {
     cluster: &'a Cluster,
@@ -27,6 +37,14 @@ impl Cluster {
     /// Creates a namespace, ready for Pods.
     pub async fn namespace(&self) -> anyhow::Result<Namespace<'_>> {
         static COUNT: AtomicUsize = AtomicUsize::new(1);
+        static REMEMBER: Once = Once::new();
+        REMEMBER.call_once(|| {
+            let print = panic::take_hook();
+            panic::set_hook(Box::new(move |panic| {
+                WHY.set(panic.to_string());
+                print(panic);
+            }));
+        });
         let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         self.server.create("/api/v1/namespaces", json!({ "metadata": { "name": name } }).to_string()).await?;
         let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
@@ -50,6 +68,7 @@ impl Namespace<'_> {
             eprintln!("--- {kinds} of {self}\n{}", String::from_utf8_lossy(&text));
         }
         eprintln!("{}", self.cluster.server.programs.logs());
+        eprintln!("--- {}", WHY.take());
     }
 }
 

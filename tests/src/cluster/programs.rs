@@ -22,6 +22,8 @@ pub(super) struct Programs {
     pub(super) folder: PathBuf,
     /// The API server's address.
     pub(super) address: SocketAddrV4,
+    /// The port of etcd, if it is within reach.
+    pub(super) etcd: Option<u16>,
     /// Of a node, the number of its network.
     pub(super) network: Option<u8>,
 }
@@ -34,7 +36,8 @@ impl Programs {
         let mut up = Command::new(Path::new(SCRIPTS).join("up"));
         up.args([&built, &folder]).args([port, etcd, peer].map(|port| port.to_string()));
         let up = up.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot run tests/cluster/up: it needs bash")?;
-        Ok(Self { up: Mutex::new(up), built, folder, address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), network: None })
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        Ok(Self { up: Mutex::new(up), built, folder, address, etcd: Some(etcd), network: None })
     }
 
     /// The same for programs that a node is among.
@@ -48,7 +51,7 @@ impl Programs {
         read.context("tests/cluster/node/up has failed: see above")?;
         let network: u8 = str::from_utf8(&line)?.trim_end().parse()?;
         let address = SocketAddrV4::new(Ipv4Addr::new(198, 19, network, 2), 443);
-        Ok(Self { up: Mutex::new(up), built, folder, address, network: Some(network) })
+        Ok(Self { up: Mutex::new(up), built, folder, address, etcd: None, network: Some(network) })
     }
 
     /// Makes sure that programs are there, and answers where.
