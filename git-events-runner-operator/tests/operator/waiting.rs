@@ -123,8 +123,9 @@ async fn the_runtime_config_is_followed_and_the_last_good_one_stays() {
     let map = format!("ERROR ConfigMap {}/git-events-runner-config: data.runtimeConfig: ", f.namespace);
     for (number, (config, names)) in broken.iter().enumerate() {
         f.put(runtime_config(config)).await;
-        let is_told = || operator.logs().iter().any(|line| line.contains(&map) && line.contains(names));
-        wait_for(config, async || is_told().then_some(())).await;
+        let told = || operator.logs().into_iter().filter(|line| line.contains(&map)).nth(number);
+        let told = wait_for(config, async || told()).await;
+        assert!(told.contains(names), "{config}: {told}");
         let failures = format!("git_events_runner_config_failures_total {}\n", number + 1);
         assert!(operator.metrics().unwrap().contains(&failures), "{config}: {:#?}", operator.logs());
     }
