@@ -82,11 +82,13 @@ impl RateLimits {
         self.global.as_ref().map_or(Ok(()), |limit| limit.take(()))
     }
 
-    /// Counts a request to a trigger that there is, and to one of its sources if it names one.
+    /// Counts a request to a trigger that there is, and to one of its sources if it names one. What a source has too many of does not count
+    /// at the trigger: its other sources would miss it.
     pub fn take_for(&self, trigger: &TriggerId, source: Option<&str>) -> Result<(), Duration> {
-        self.trigger.as_ref().map_or(Ok(()), |limit| limit.take(trigger.clone()))?;
-        let of_source = self.source.as_ref().zip(source);
-        of_source.map_or(Ok(()), |(limit, source)| limit.take((trigger.clone(), source.to_owned())))
+        if let Some((limit, source)) = self.source.as_ref().zip(source) {
+            limit.take((trigger.clone(), source.to_owned()))?;
+        }
+        self.trigger.as_ref().map_or(Ok(()), |limit| limit.take(trigger.clone()))
     }
 }
 
@@ -122,6 +124,14 @@ mod tests {
             assert_eq!(limit.take("a"), Ok(()), "no more is saved up than a burst");
         }
         assert!(limit.take("a").is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_requests_for_a_source_leave_the_others_of_its_trigger_alone() {
+        let limits = RateLimits::new(None, "10/60".parse().ok(), "2/60".parse().ok());
+        let trigger = TriggerId { kind: "WebhookTrigger".into(), namespace: "ns".into(), name: "t".into(), uid: "1".into() };
+        let taken = (0..20).filter(|_| limits.take_for(&trigger, Some("a")).is_ok()).count();
+        assert_eq!((taken, limits.take_for(&trigger, Some("b"))), (2, Ok(())));
     }
 
     #[tokio::test(start_paused = true)]

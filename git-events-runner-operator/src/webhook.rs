@@ -94,6 +94,10 @@ impl Hook {
 #[async_trait]
 pub trait Hooks: Send + Sync {
     async fn find(&self, namespace: &str, name: &str) -> Option<Arc<Hook>>;
+    /// What requests to a trigger have to prove, read anew because one has proved something else. None: what is known is not old.
+    async fn renewed(&self, _: &TriggerId) -> Option<Arc<Proof>> {
+        None
+    }
     fn accepted(&self, id: &TriggerId);
 }
 
@@ -221,7 +225,7 @@ impl Listener {
         }
         // A token in a header says nothing of the body: nothing is read of one without it, nor kept but for what it says itself.
         if !proof.is_of_body() {
-            proof.check(headers, &[], Timestamp::now())?;
+            self.prove(&hook.id, proof, headers, &[]).await?;
         }
         let keep = hook.listening.is_some() || proof.is_of_body();
         if declared_length(headers) > MAX_BODY {
@@ -230,7 +234,7 @@ impl Listener {
         let (body, _large) = read(body, keep, &self.large_bodies).await?;
         let _place = self.places.acquire().await;
         if proof.is_of_body() {
-            proof.check(headers, &body, Timestamp::now())?;
+            self.prove(&hook.id, proof, headers, &body).await?;
         }
         let sources = sources(&hook, source)?;
         if hook.suspended {
@@ -254,6 +258,17 @@ impl Listener {
         };
         drop(body);
         self.record(&hook, id, look).await
+    }
+
+    /// Checks whether a request proves itself, by what the Secret holds now if it may have changed.
+    async fn prove(&self, id: &TriggerId, proof: &Proof, headers: &HeaderMap, body: &[u8]) -> Result<(), Unproven> {
+        match proof.check(headers, body, Timestamp::now()) {
+            Err(Unproven::Wrong(why)) => match self.hooks.renewed(id).await {
+                Some(renewed) => renewed.check(headers, body, Timestamp::now()),
+                None => Err(Unproven::Wrong(why)),
+            },
+            checked => checked,
+        }
     }
 
     async fn record(&self, hook: &Hook, id: RequestId, look: Look) -> Result<Response, Refused> {

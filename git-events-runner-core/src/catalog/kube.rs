@@ -93,6 +93,11 @@ impl KubeCatalog {
         Duration::from_secs(seconds.try_into().unwrap_or_default())
     }
 
+    /// The Jobs of a trigger as runs of an action, which need not be there any more: to follow them, and to end them.
+    pub fn jobs(&self, of: &TriggerId, action: &ObjectRef) -> JobAction {
+        self.job_action(action, &of.namespace, crd::ActionSpec::default())
+    }
+
     /// A value of a Secret that a trigger names for its own use, without line ends after it.
     ///
     /// # Errors
@@ -107,6 +112,11 @@ impl KubeCatalog {
             Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(message) => Err(CatalogError::SecretNotFound { object, message }),
         }
+    }
+
+    /// Has a Secret read again when it is asked for next, because what it held has refused somebody.
+    pub fn forget_secret(&self, namespace: &str, secret: &str) {
+        self.0.secrets.forget_one(&(namespace.to_owned(), secret.to_owned()));
     }
 
     /// Where a source is, if the triggers of a namespace may use it. It reads no Secret.

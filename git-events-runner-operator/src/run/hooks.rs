@@ -7,8 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use git_events_runner_core::{KubeCatalog, ObjectRef, Reason, TriggerId, crd};
+use git_events_runner_core::{KubeCatalog, ObjectRef, Reason, Trigger as _, TriggerId, crd};
 use tokio::{sync::watch, time::Instant};
+use tracing::warn;
 
 use super::controller::Objects;
 use crate::webhook::{Hook, Hooks, NoProof, Proof};
@@ -16,6 +17,9 @@ use crate::webhook::{Hook, Hooks, NoProof, Proof};
 /// How long what requests to a trigger have to prove is not asked for again. Whoever sends them is a stranger until then, and would have the
 /// API server asked for a Secret that is not there as often as he likes.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a Secret that has refused somebody is not read again for that: it may be a new one by now, and whoever comes may be a stranger.
+const RENEWED_EVERY: Duration = Duration::from_secs(10);
 
 /// How many triggers were asked for before those are forgotten that are not there any more.
 const MANY: usize = 10_000;
@@ -35,6 +39,10 @@ struct Asked {
     generation: Option<i64>,
     config: Arc<crd::RuntimeConfig>,
     proof: Option<Arc<Proof>>,
+    /// Why there is none.
+    why: Option<String>,
+    /// When it was asked for because somebody was refused.
+    renewed: Option<Instant>,
 }
 
 impl ClusterHooks {
@@ -44,23 +52,43 @@ impl ClusterHooks {
 
     /// None: that cannot be known now, and its status says why.
     async fn proof(&self, trigger: &crd::WebhookTrigger, id: &TriggerId) -> Option<Arc<Proof>> {
-        let (config, generation) = (Arc::clone(&self.config.borrow()), trigger.metadata.generation);
         let lately = self.lately(id);
         let mut lately = lately.lock().await;
-        let is_fresh =
-            |asked: &&Asked| asked.at.elapsed() < ASKED_EVERY && asked.generation == generation && Arc::ptr_eq(&asked.config, &config);
+        let config = Arc::clone(&self.config.borrow());
+        let is_fresh = |asked: &&Asked| {
+            asked.at.elapsed() < ASKED_EVERY && asked.generation == trigger.metadata.generation && Arc::ptr_eq(&asked.config, &config)
+        };
         if let Some(asked) = lately.as_ref().filter(is_fresh) {
             return asked.proof.clone();
         }
-        let proof = match proof(&trigger.spec.webhook, id, &self.catalog, &config).await {
-            Ok(proof) => Some(Arc::new(proof)),
+        self.ask(trigger, id, config, &mut lately).await
+    }
+
+    async fn ask(
+        &self,
+        trigger: &crd::WebhookTrigger,
+        id: &TriggerId,
+        config: Arc<crd::RuntimeConfig>,
+        lately: &mut Option<Asked>,
+    ) -> Option<Arc<Proof>> {
+        let generation = trigger.metadata.generation;
+        let before = lately.as_ref();
+        let (proof, why) = match proof(&trigger.spec.webhook, id, &self.catalog, &config).await {
+            Ok(proof) => (Some(Arc::new(proof)), None),
             // What was right a moment ago is so while the API server does not answer.
-            Err(NoProof { reason: Reason::Unreachable, .. }) => {
-                lately.take().filter(|asked| asked.generation == generation).and_then(|asked| asked.proof)
+            Err(NoProof { reason: Reason::Unreachable, message }) => {
+                let before = before.filter(|asked| asked.generation == generation);
+                (before.and_then(|asked| asked.proof.clone()), Some(message))
             }
-            Err(_) => None,
+            Err(NoProof { message, .. }) => (None, Some(message)),
         };
-        *lately = Some(Asked { at: Instant::now(), generation, config, proof: proof.clone() });
+        if let Some(message) = &why
+            && before.is_none_or(|asked| asked.why != why)
+        {
+            warn!(trigger = %id, "what requests have to prove cannot be read: {message}");
+        }
+        let renewed = before.and_then(|asked| asked.renewed);
+        *lately = Some(Asked { at: Instant::now(), generation, config, proof: proof.clone(), why, renewed });
         proof
     }
 
@@ -100,11 +128,24 @@ impl Hooks for ClusterHooks {
             }
         };
         let id = trigger.id();
-        let Ok(plan) = trigger.plan() else { return Some(Arc::new(Hook::closed(id))) };
+        let Ok(policy) = trigger.policy(id.clone()) else { return Some(Arc::new(Hook::closed(id))) };
         let proof = self.proof(trigger, &id).await;
         let (catalog, namespace) = (self.catalog.clone(), namespace.to_owned());
         let place = move |source: &ObjectRef| catalog.repo_uri(&namespace, source);
-        Some(Arc::new(Hook::new(&id, &plan, &trigger.spec.webhook, proof, place)))
+        Some(Arc::new(Hook::new(&id, policy.plan(), &trigger.spec.webhook, proof, place)))
+    }
+
+    async fn renewed(&self, id: &TriggerId) -> Option<Arc<Proof>> {
+        let found = self.triggers.get(Some(&id.namespace), &id.name)?;
+        let trigger = found.0.as_ref().ok().filter(|trigger| trigger.id() == *id)?;
+        let secret = &trigger.spec.webhook.auth_config.as_ref()?.secret_ref.name;
+        let lately = self.lately(id);
+        let mut lately = lately.lock().await;
+        let asked = lately.as_mut().filter(|asked| asked.renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWED_EVERY))?;
+        asked.renewed = Some(Instant::now());
+        self.catalog.forget_secret(&id.namespace, secret);
+        let config = Arc::clone(&self.config.borrow());
+        self.ask(trigger, id, config, &mut lately).await
     }
 
     /// The leader sees it in the status of the trigger.

@@ -57,8 +57,9 @@ impl Listening {
         if matching.is_empty() {
             return Err("it is about another repository than the source's repoUri");
         }
-        // A source of another repository would be looked at in vain until it shows the commit.
-        let commit = moved.and_then(|moved| moved.commit).filter(|_| is_certain || matching.len() == 1);
+        // A source of another repository would be looked at in vain until it shows the commit, and so would one that shows the same for ever.
+        let may_show_it = (is_certain || matching.len() == 1) && !matches!(self.watch.reference, Reference::Commit(_));
+        let commit = moved.and_then(|moved| moved.commit).filter(|_| may_show_it);
         Ok(Look { sources: matching, commit })
     }
 

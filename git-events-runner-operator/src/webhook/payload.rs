@@ -134,8 +134,8 @@ impl Forge {
         }
         let mut event = self.event(headers);
         if self == Self::Gitlab && event.as_deref() == Some("system") {
-            // A hook of the whole server has the kind of event in the body only.
-            event = body["event_name"].as_str().map(event_name);
+            // A hook of the whole server has the kind of event in the body only, that of a merge request in another field than the others.
+            event = ["event_name", "object_kind"].iter().find_map(|field| body[*field].as_str()).map(event_name);
         }
         let moved = match (self, event.as_deref()) {
             (Self::Bitbucket, Some("repo:push")) => moved_at_bitbucket(&body),
@@ -215,11 +215,14 @@ fn files(body: &Value) -> Option<Files> {
     if commits.is_empty() || body["before"].as_str().is_none_or(is_nothing) || body["forced"] == true {
         return None;
     }
-    // GitLab lists 20 of a push, and Gitea as few as it is told to; both say how many there are.
-    let total = [&body["total_commits_count"], &body["total_commits"]].into_iter().find_map(Value::as_u64);
-    let are_all = total.map_or(commits.len() < MAX_COMMITS, |total| total == commits.len() as u64);
+    // GitLab lists 20 of a push, and Gitea as few as it is told to; both say how many there are. Of the others only GitHub, which says whether
+    // it was forced, lists all.
     let may_be_forced = body["forced"].as_bool().is_none();
-    if !are_all {
+    let total = [&body["total_commits_count"], &body["total_commits"]].into_iter().find_map(Value::as_u64);
+    let are_all = total.map_or(!may_be_forced && commits.len() < MAX_COMMITS, |total| total == commits.len() as u64);
+    // GitLab lists a file that was renamed as one that was added, and not what it was called before.
+    let may_be_renamed = body["total_commits_count"].is_u64() && commits.iter().any(|commit| commit["added"][0].is_string());
+    if !are_all || may_be_renamed {
         return None;
     }
     let mut paths = BTreeSet::new();

@@ -88,3 +88,30 @@ async fn while_the_api_server_is_away_strangers_are_refused_as_before_and_others
     f.cluster.start_api_server().await.unwrap();
     wait_for("requests are accepted", async || (code("the-secret-of-the-hook") == 202).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_new_secret_counts_at_once_and_strangers_do_not_have_it_read_again_and_again() {
+    let f = Fixture::new(Auth::None).await;
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    f.put(secret("hook", &[("token", "the-old-secret-of-the-hook")])).await;
+    let auth = json!({ "authConfig": { "secretRef": { "name": "hook" }, "key": "token" } });
+    f.put(with(webhook_trigger("hook", "app", "act"), "webhook", auth)).await;
+    let operator = f.operator(&["--secrets-cache-time", "3600"]);
+    f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
+    let path = format!("/{}/hook/app", &*f.namespace);
+    let code = |token: &str| operator.webhook(&path, ("x-trigger-auth", token)).unwrap().status;
+    assert_eq!(code("the-old-secret-of-the-hook"), 202);
+    f.patch("Secret", "hook", json!({ "stringData": { "token": "the-new-secret-of-the-hook" } })).await;
+    assert_eq!(code("the-new-secret-of-the-hook"), 202);
+    assert_eq!(code("the-old-secret-of-the-hook"), 403);
+
+    let user = format!("system:serviceaccount:{}:git-events-runner", &*f.namespace);
+    let reads = || f.cluster.reads_of_secret(&user, &f.namespace, "hook").unwrap();
+    let (begin, read) = (Instant::now(), reads());
+    for _ in 0..REQUESTS {
+        assert_eq!(code("another"), 403);
+    }
+    let (seconds, read) = (begin.elapsed().as_secs() as usize, reads() - read);
+    assert!(read <= 1 + seconds / 10, "{REQUESTS} requests within {seconds} s have had it read {read} times");
+}

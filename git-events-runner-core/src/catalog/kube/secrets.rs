@@ -30,7 +30,7 @@ pub struct Secrets {
 
 impl Secrets {
     pub fn new(client: Client, kept_for: Duration) -> Self {
-        Self { client, recent: Mutex::new(Recent { kept_for, entries: BTreeMap::new() }) }
+        Self { client, recent: Mutex::new(Recent { kept_for, entries: BTreeMap::new(), kept: 0, tidy_at: None }) }
     }
 
     /// The Secrets that a repository names.
@@ -55,7 +55,17 @@ impl Secrets {
 
     /// Has what was refused read again, if nobody else has done so in the meantime.
     pub fn forget(&self, refused: &BTreeMap<Name, Values>) {
-        self.recent().entries.retain(|name, (_, values)| refused.get(name) != Some(values));
+        let mut recent = self.recent();
+        for (name, values) in refused {
+            if recent.entries.get(name).is_some_and(|(_, kept)| kept == values) {
+                recent.remove(name);
+            }
+        }
+    }
+
+    /// Has a Secret read again.
+    pub fn forget_one(&self, name: &Name) {
+        self.recent().remove(name);
     }
 
     async fn read_now(&self, of: &ObjectRef, name: &Name) -> Result<Values, CatalogError> {
@@ -91,6 +101,10 @@ impl Secrets {
 struct Recent {
     kept_for: Duration,
     entries: BTreeMap<Name, (Instant, Values)>,
+    /// The size of all entries.
+    kept: usize,
+    /// When those that are too old are thrown out.
+    tidy_at: Option<Instant>,
 }
 
 impl Recent {
@@ -100,13 +114,26 @@ impl Recent {
     }
 
     fn keep(&mut self, name: Name, values: Values, read_at: Instant) {
-        self.entries.retain(|_, (earlier, _)| read_at.duration_since(*earlier) < self.kept_for);
-        let kept: usize = self.entries.iter().map(|(name, (_, values))| size(name, values)).sum();
-        // All at once: each costs one request to read again.
-        if kept + size(&name, &values) > MAX_KEPT {
-            self.entries.clear();
+        if self.tidy_at.is_none_or(|tidy_at| read_at >= tidy_at) {
+            self.entries.retain(|_, (earlier, _)| read_at.duration_since(*earlier) < self.kept_for);
+            self.kept = self.entries.iter().map(|(name, (_, values))| size(name, values)).sum();
+            self.tidy_at = read_at.checked_add(self.kept_for);
         }
+        self.remove(&name);
+        let size = size(&name, &values);
+        // All at once: each costs one request to read again.
+        if self.kept + size > MAX_KEPT {
+            self.entries.clear();
+            self.kept = 0;
+        }
+        self.kept += size;
         self.entries.insert(name, (read_at, values));
+    }
+
+    fn remove(&mut self, name: &Name) {
+        if let Some((_, values)) = self.entries.remove(name) {
+            self.kept -= size(name, &values);
+        }
     }
 }
 
@@ -130,7 +157,7 @@ mod tests {
     }
 
     fn recent() -> (Recent, Instant) {
-        (Recent { kept_for: Duration::from_secs(60), entries: BTreeMap::new() }, Instant::now())
+        (Recent { kept_for: Duration::from_secs(60), entries: BTreeMap::new(), kept: 0, tidy_at: None }, Instant::now())
     }
 
     #[test]
@@ -158,7 +185,7 @@ mod tests {
         for number in 0..100 {
             recent.keep(name(number), values(1 << 20), start);
             let kept: usize = recent.entries.iter().map(|(name, (_, values))| size(name, values)).sum();
-            assert!(kept <= MAX_KEPT && recent.get(&name(number), start).is_some());
+            assert!(kept == recent.kept && kept <= MAX_KEPT && recent.get(&name(number), start).is_some());
         }
     }
 }

@@ -175,7 +175,8 @@ fn what_cannot_be_read_is_no_reason_against_it() {
         assert_eq!(look, Ok(Look { sources: ["app".to_owned()].into(), commit: None }));
     }
     let commit = json!({ "reference": { "commit": "0123456789abcdef0123456789abcdef01234567" } });
-    trigger("github", GITHUB).watch(commit).look("github-push").unwrap();
+    let look = trigger("github", GITHUB).watch(commit).look("github-push").unwrap();
+    assert_eq!(look.commit, None, "what never moves is not waited for");
 }
 
 #[test]

@@ -152,8 +152,26 @@ fn a_list_of_files_that_may_not_be_whole_is_none() {
     let paths = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
     assert!(whole(&|body| body["commits"][0]["added"] = paths(MAX_PATHS - 4).into()));
     assert!(!whole(&|body| body["commits"][0]["added"] = paths(MAX_PATHS).into()));
-    let uncertain = only(changed(|body| body["forced"] = Value::Null)).files.unwrap();
-    assert!(uncertain.may_be_forced);
+    assert!(!whole(&|body| body["forced"] = Value::Null), "Gogs lists five, and does not say of how many");
+}
+
+#[test]
+fn what_a_file_was_called_before_gitlab_does_not_list() {
+    let (headers, body) = recorded("gitlab-push");
+    let mut body: Value = serde_json::from_slice(&body).unwrap();
+    body["commits"][0]["added"] = vec!["new-name"].into();
+    let moved = only(Forge::Gitlab.read(&headers, body.to_string().as_bytes()).unwrap());
+    assert_eq!(moved.files, None);
+}
+
+#[test]
+fn a_system_hook_of_gitlab_has_the_event_in_one_of_two_fields() {
+    let (headers, body) = recorded("gitlab-system");
+    let mut body: Value = serde_json::from_slice(&body).unwrap();
+    body.as_object_mut().unwrap().remove("event_name");
+    body["object_kind"] = "merge_request".into();
+    let said = Forge::Gitlab.read(&headers, body.to_string().as_bytes()).unwrap();
+    assert_eq!((said.event.as_deref(), said.moved), (Some("merge_request"), None));
 }
 
 #[test]
