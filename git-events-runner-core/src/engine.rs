@@ -1,6 +1,9 @@
 //! The heart: what happens, in which order, when a trigger is evaluated.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -227,14 +230,17 @@ pub async fn prepare(
     let due = trigger.due(&loaded.state, memory.since, now);
     let causes = decide::causes(plan, &loaded.state, &due, &memory.due_again(now));
     let looked_at = plan.sources.iter().filter(|source| causes.contains_key(&source.name) && !memory.is_blocked(&source.name, now));
+    let looking = Instant::now();
     let mut seen = observe(id, plan, catalog, &loaded.state.sources, looked_at.collect()).await;
+    // How long a run waits counts from when it is registered.
+    let looked = now.saturating_add(Duration::from_secs(looking.elapsed().as_secs())).unwrap_or(Timestamp::MAX);
 
     let mut work = Work::new(id, plan, &loaded.state, catalog, now);
     for source in &plan.sources {
         let name = &source.name;
         match (causes.get(name), seen.remove(name)) {
             (Some(causes), Some(seen)) => {
-                let decided = seen.map(|seen| decide::decide(id, plan, source, &loaded.state, &seen, causes, now));
+                let decided = seen.map(|seen| decide::decide(id, plan, source, &loaded.state, &seen, causes, looked));
                 work.carry_out(name, causes, decided, &due).await;
             }
             (Some(causes), None) => work.hold_if_durable(name, causes, &due),
@@ -247,10 +253,13 @@ pub async fn prepare(
         record::record(store, id, &loaded, &change).await?;
     }
     memory.evaluated(plan, &outcomes, now);
+    let to_settle = unsettled || changed || memory.may_have_leftovers;
+    if !to_settle {
+        memory.succeeded();
+    }
     let awaited = outcomes.values().any(|outcome| matches!(outcome, Outcome::Awaited));
     let look_again = awaited.then(|| now.saturating_add(AWAIT_COMMIT).unwrap_or(Timestamp::MAX));
     let next = if again { Some(now) } else { [due.next, memory.next(), look_again].into_iter().flatten().min() };
-    let to_settle = unsettled || changed || memory.may_have_leftovers;
     Ok(Evaluation { sources: outcomes, not_released: vec![], next, to_settle })
 }
 
@@ -292,6 +301,9 @@ async fn glance(
         outcomes.insert(name, outcome);
     }
     memory.evaluated(plan, &outcomes, now);
+    if !memory.may_have_leftovers {
+        memory.succeeded();
+    }
     let next = [due.next, memory.next()].into_iter().flatten().min();
     Some(Evaluation { sources: outcomes, not_released: vec![], next, to_settle: memory.may_have_leftovers })
 }

@@ -14,8 +14,14 @@ use crate::{Accepted, CommitId, FilesDigest, FireRequest, Reference, RunRef, Run
 /// How many requests may be pending at a trigger.
 pub const MAX_PENDING: usize = 100;
 
+/// How many bytes they may take, about: etcd keeps no object of more than 1.5 MiB, and there is more in it.
+const MAX_PENDING_BYTES: usize = 512 << 10;
+
 /// How many runs of a trigger may wait for their start.
 pub const MAX_WAITING: usize = 16;
+
+/// How many requests are pending at most when those are again of which no run has come, and a firing that is held.
+pub(crate) const MOST_PENDING: usize = MAX_PENDING + MAX_WAITING + 1;
 
 /// The id of a request to fire: 1 to 63 letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,9 +95,9 @@ pub struct TriggerState {
     pub last_handled_request: Option<String>,
 }
 
-/// There are [`MAX_PENDING`] requests pending, and none of them makes way for one more.
+/// There are [`MAX_PENDING`] requests pending, or fewer that name very many sources, and none of them makes way for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{max} requests are pending, which is the most there may be", max = MAX_PENDING)]
+#[error("as many requests are pending as there may be: {max}, or fewer that name very many sources", max = MAX_PENDING)]
 pub struct PendingFull;
 
 impl TriggerState {
@@ -102,8 +108,8 @@ impl TriggerState {
 
     /// Adds a request to what is pending, as the contract of [`Inbox`](crate::Inbox) says.
     ///
-    /// A request that does not always run replaces those of its kind whose sources are all among its own. If that does not
-    /// make room, it replaces all of its kind, and takes over their sources.
+    /// A request that does not always run replaces those of its kind whose sources are all among its own, unless only they speak of a
+    /// commit, for which it is to be waited. If that does not make room, it replaces all of its kind, and takes over their sources.
     ///
     /// # Errors
     ///
@@ -113,9 +119,13 @@ impl TriggerState {
             return Ok(Accepted::AlreadyPending);
         }
         let collapsible: Vec<_> = self.pending.iter().filter(|(_, old)| !new.request.always && !old.always).collect();
-        let mut replaced: Vec<_> = collapsible.iter().filter(|(_, old)| old.sources.is_subset(&new.request.sources)).copied().collect();
+        let says_less = |old: &PendingRequest| old.commit.is_none() || new.request.commit.is_some();
+        let is_replaced = |old: &PendingRequest| old.sources.is_subset(&new.request.sources) && says_less(old);
+        let mut replaced: Vec<_> = collapsible.iter().filter(|(_, old)| is_replaced(old)).copied().collect();
         let mut request = new.request.clone();
-        if self.pending.len() - replaced.len() >= MAX_PENDING {
+        let bytes: usize = self.pending.values().chain([&new.request]).map(PendingRequest::bytes).sum();
+        let freed: usize = replaced.iter().map(|(_, old)| old.bytes()).sum();
+        if self.pending.len() - replaced.len() >= MAX_PENDING || bytes - freed > MAX_PENDING_BYTES {
             if collapsible.is_empty() {
                 return Err(PendingFull);
             }
@@ -186,6 +196,13 @@ pub struct PendingRequest {
     pub commit: Option<CommitId>,
     /// True: the action starts, changed or not, once for this request. False: it is a reason to look, like any other.
     pub always: bool,
+}
+
+impl PendingRequest {
+    /// How many bytes it takes as JSON, about.
+    fn bytes(&self) -> usize {
+        160 + self.sources.iter().map(|name| name.len() + 3).sum::<usize>()
+    }
 }
 
 /// A run that is recorded and not yet known to have begun, with what it takes to undo it.
@@ -291,6 +308,18 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_speaks_of_no_commit_does_not_replace_one_that_does() {
+        let of_a_commit = |id: &str| {
+            let FireRequest { id, request } = request(id, &["a"], false);
+            FireRequest { id, request: PendingRequest { commit: Some(CommitId::digest_of("a push")), ..request } }
+        };
+        let ids = |requests: &[FireRequest]| accepted(requests).pending.keys().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(ids(&[of_a_commit("push"), request("pull-request", &["a"], false)]), ["pull-request", "push"]);
+        assert_eq!(ids(&[request("pull-request", &["a"], false), of_a_commit("push")]), ["push"]);
+        assert_eq!(ids(&[of_a_commit("push"), of_a_commit("push-again")]), ["push-again"]);
+    }
+
+    #[test]
     fn a_request_that_always_runs_neither_replaces_nor_is_replaced() {
         let state = accepted(&[request("1", &["a"], true), request("2", &["a"], false), request("3", &["a"], true)]);
         assert_eq!(pending(&state).len(), 3);
@@ -314,6 +343,18 @@ mod tests {
         assert_eq!(state.accept(&request("last", &["x"], false)), Ok(Accepted::Recorded));
         assert_eq!(pending(&state).iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["0", "last"]);
         assert_eq!(state.pending[&"last".parse().unwrap()].sources.len(), MAX_PENDING);
+    }
+
+    #[test]
+    fn requests_that_name_very_many_sources_are_fewer() {
+        let names: Vec<_> = (0..256).map(|n| format!("{n:0>60}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let mut state = TriggerState::default();
+        let mut number = 0..;
+        let mut add = |always| state.accept(&request(&number.next().unwrap().to_string(), &names, always));
+        let accepted = (0..MAX_PENDING).filter(|_| add(true).is_ok()).count();
+        assert_eq!((accepted, add(false)), (32, Err(PendingFull)));
+        assert!(serde_json::to_string(&state).unwrap().len() < MAX_PENDING_BYTES);
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub trait StateStore: Send + Sync {
 /// - What it has answered is durable.
 /// - Requests that do not always run collapse: those whose sources are all among the new one's are replaced by it, in the same write,
 ///   and never the other way round. (Whoever evaluates may have looked already for the old one, and removes only what it knew then.)
+///   One that speaks of a commit is replaced only by one that does.
 ///   When there is no room, they all become one. [`TriggerState::accept`] does both.
 /// - A request that always runs is kept apart from every other.
 /// - Requests that are added together are accepted one after the other, and written in one write, or none of them is.
@@ -127,7 +128,7 @@ pub enum StateError {
     #[error("something else was written in between")]
     Conflict,
     /// Too many requests are pending.
-    #[error("{0} has {max} requests pending, which is the most it may have", max = crate::MAX_PENDING)]
+    #[error("{0} has as many requests pending as it may have: {max}, or fewer that name very many sources", max = crate::MAX_PENDING)]
     Full(TriggerId),
     /// Something is kept that no store has written: what, and what to do.
     #[error("the state that is kept cannot be used: {0}")]

@@ -95,14 +95,14 @@ pub fn watched(_: &mut SchemaGenerator) -> Schema {
 pub fn pending(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "maxProperties": crate::MAX_PENDING,
+        "maxProperties": crate::state::MOST_PENDING,
         "additionalProperties": {
             "type": "object",
             "required": ["sources", "receivedAt", "always"],
             "properties": {
                 "sources": {
                     "description": "The sources that are still to be checked for this request.",
-                    "type": "array", "items": { "type": "string" }, "x-kubernetes-list-type": "set",
+                    "type": "array", "items": { "type": "string" }, "x-kubernetes-list-type": "atomic",
                 },
                 "receivedAt": { "description": "When the request came.", "type": "string" },
                 "commit": { "description": "The commit that the request speaks of, as a hint.", "type": "string", "nullable": true },

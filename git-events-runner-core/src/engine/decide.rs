@@ -105,7 +105,14 @@ pub fn decide(
     };
     let scheduled = RequestId::scheduled();
     let firing = causes.firing.map(|firing| (firing, &scheduled));
-    let requests = causes.requests.iter().map(|(id, request)| ((request.received_at, *id), request.always));
+    let awaits = |request: &PendingRequest| {
+        // One that always runs runs for any other commit than the last one as well.
+        let always = request.always || !plan.on_change_only;
+        let has_reason = if always { last.is_none_or(|last| !seen.now.is_at(last)) } else { changed || same_place.is_none() };
+        !has_reason && is_awaited(request.commit, request.received_at, &seen.now, now)
+    };
+    let (awaiting, ready): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaits(request));
+    let requests = ready.iter().map(|(id, request)| ((request.received_at, *id), request.always));
     let reasons = requests.chain(firing.map(|firing| (firing, false)));
     let (mut always, looks): (Vec<_>, Vec<_>) = reasons.partition(|(_, always)| *always || !plan.on_change_only);
     always.sort_unstable();
@@ -114,9 +121,7 @@ pub fn decide(
         return if same_place.is_none() {
             Decision::Baseline(Box::new(observed_state(state, sequence, plan, seen)))
         } else {
-            let awaited = |request: &PendingRequest| is_awaited(request.commit, request.received_at, &seen.now, now);
-            let (awaited, served): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaited(request));
-            Decision::Nothing { served: served.into_iter().map(|(id, _)| (*id).clone()).collect(), awaited: !awaited.is_empty() }
+            Decision::Nothing { served: ready.iter().map(|(id, _)| (*id).clone()).collect(), awaited: !awaiting.is_empty() }
         };
     }
     let owed_to = always.first().map(|((_, id), _)| (*id).clone());
@@ -134,7 +139,7 @@ pub fn decide(
         owed_to,
         concurrency: plan.concurrency,
     };
-    Decision::Run { request: Box::new(request), more: always.len() > 1 }
+    Decision::Run { request: Box::new(request), more: always.len() > 1 || !awaiting.is_empty() }
 }
 
 /// The state of a source at which something was seen and nothing was run.

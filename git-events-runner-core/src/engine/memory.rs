@@ -27,6 +27,7 @@ pub struct Memory {
 #[derive(Clone, Copy, Debug)]
 struct Failing {
     times: u32,
+    since: Timestamp,
     not_before: Timestamp,
 }
 
@@ -36,7 +37,7 @@ impl Memory {
         Self { since: Since { handled, fresh: true }, may_have_leftovers: true, failing: BTreeMap::new(), failing_whole: None }
     }
 
-    /// When to try again after an evaluation that came to nothing: later each time.
+    /// When to try again after an evaluation that came to nothing, or of which nothing could be settled: later each time.
     pub fn failed(&mut self, error: &EvaluateError, now: Timestamp) -> Timestamp {
         let failing = Failing::again(self.failing_whole, error.retry(), now);
         self.failing_whole = Some(failing);
@@ -52,27 +53,31 @@ impl Memory {
     }
 
     pub(super) fn is_blocked(&self, source: &str, now: Timestamp) -> bool {
-        self.failing.get(source).is_some_and(|failing| now < failing.not_before)
+        self.failing.get(source).is_some_and(|failing| !failing.is_due(now))
     }
 
     /// The sources that failed, and whose time has come.
     pub(super) fn due_again(&self, now: Timestamp) -> BTreeSet<String> {
-        self.failing.iter().filter(|(_, failing)| failing.not_before <= now).map(|(name, _)| name.clone()).collect()
+        self.failing.iter().filter(|(_, failing)| failing.is_due(now)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Has a source looked at again, even if nothing else asks for it.
     pub(super) fn look_again(&mut self, source: &str, at: Timestamp) {
-        self.failing.insert(source.to_owned(), Failing { times: 0, not_before: at });
+        self.failing.insert(source.to_owned(), Failing { times: 0, since: Timestamp::MIN, not_before: at });
     }
 
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.failing.values().map(|failing| failing.not_before).min()
     }
 
+    /// Says that an evaluation came to something, and that what it has left to settle is settled.
+    pub(super) fn succeeded(&mut self) {
+        self.failing_whole = None;
+    }
+
     pub(super) fn evaluated(&mut self, plan: &Plan, outcomes: &BTreeMap<String, Outcome>, now: Timestamp) {
         self.since = Since { handled: now, fresh: false };
         self.failing.retain(|source, _| plan.source(source).is_some());
-        self.failing_whole = None;
         for (source, outcome) in outcomes {
             let failed_before = self.failing.remove(source);
             if let Outcome::Failed(failure) = outcome {
@@ -84,10 +89,15 @@ impl Memory {
 }
 
 impl Failing {
+    /// Also when the clock was put back: what was to come soon might be hours away.
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.not_before <= now || now < self.since
+    }
+
     fn again(before: Option<Self>, retry: Retry, now: Timestamp) -> Self {
         let times = before.map_or(0, |before| before.times.saturating_add(1));
         let backoff = Duration::from_secs(1 << times.min(9)).min(MAX_BACKOFF);
         let wait = if retry == Retry::Never { MAX_BACKOFF } else { retry.wait(backoff).min(MAX_ASKED) };
-        Self { times, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }
+        Self { times, since: now, not_before: now.saturating_add(wait).unwrap_or(Timestamp::MAX) }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 /// What became of the runs that waited.
 #[derive(Debug, Default)]
 pub struct Releases {
-    /// Each run that waited, and whether it has begun now.
+    /// Each run whose turn came, and whether it has begun now. What waits behind one that has found no room is not among them.
     pub runs: Vec<(RunRef, RunRequest, Released)>,
     /// Triggers of which something could not be released, and why; it is by the next call.
     pub failed: Vec<(TriggerId, EvaluateError)>,
@@ -24,54 +24,61 @@ pub struct Releases {
 /// - Only a run whose uid the state of its trigger names is released.
 /// - What fails for one trigger does not keep another from its turn.
 /// - A run that has found no room is not overtaken in its [queue](Action::queue) when there is some in the meantime.
+/// - Runs that have to wait cost nothing but a look at [what was seen](StateStore::recent) of their triggers, however many they are.
 pub async fn release_waiting(triggers: &[&dyn Trigger], store: &dyn StateStore, catalog: &dyn Catalog) -> Releases {
     let mut releases = Releases::default();
     let mut waiting = vec![];
     for trigger in triggers {
-        match named_and_waiting(*trigger, store, catalog).await {
-            Ok(found) => waiting.extend(found),
-            Err(error) => releases.failed.push((trigger.id().clone(), error)),
-        }
+        let id = trigger.id();
+        let state = match store.recent(id) {
+            Some(recent) => recent.state,
+            None => match store.load(id).await {
+                Ok(loaded) => loaded.state,
+                Err(error) => {
+                    releases.failed.push((id.clone(), error.into()));
+                    continue;
+                }
+            },
+        };
+        waiting.extend(state.waiting.into_iter().map(|(name, run)| (run.instant, RunRef { name, uid: run.uid }, *trigger)));
     }
-    waiting.sort_by_cached_key(|status| (status.request.instant, status.run.name.clone()));
+    waiting.sort_unstable_by(|(instant, run, _), (other_instant, other, _)| (instant, run).cmp(&(other_instant, other)));
     let mut full = BTreeSet::new();
-    for RunStatus { run, request, .. } in waiting {
-        let id = &request.key.trigger;
-        match begin_in_order(catalog, &run, &request, &mut full).await {
-            Ok(released) => releases.runs.push((run, request, released)),
-            Err(error) => releases.failed.push((id.clone(), error)),
+    for (_, run, trigger) in waiting {
+        match begin_in_order(trigger, &run, store, catalog, &mut full).await {
+            Ok(Some((request, released))) => releases.runs.push((run, request, released)),
+            Ok(None) => {}
+            Err(error) => releases.failed.push((trigger.id().clone(), error)),
         }
     }
     releases
 }
 
-/// Lets a recorded run begin, unless its queue is one of those in which an older run has found no room.
+/// Lets a run begin if it is recorded and waits, unless its queue is one of those in which an older run has found no room.
 async fn begin_in_order(
-    catalog: &dyn Catalog,
+    trigger: &dyn Trigger,
     run: &RunRef,
-    request: &RunRequest,
+    store: &dyn StateStore,
+    catalog: &dyn Catalog,
     full: &mut BTreeSet<String>,
-) -> Result<Released, EvaluateError> {
-    let action = catalog.action(&request.key.trigger, &request.action).await?;
-    if !is_way_clear(&*action, request).await? || full.contains(&action.queue()) {
-        return Ok(Released::Waiting);
+) -> Result<Option<(RunRequest, Released)>, EvaluateError> {
+    let id = trigger.id();
+    let action = catalog.action(id, &trigger.plan().action).await?;
+    if full.contains(&action.queue()) || !is_named(&store.load(id).await?.state, run) {
+        return Ok(None);
+    }
+    let Some(RunStatus { request, .. }) = action.get(run).await?.filter(|status| status.phase == RunPhase::Waiting) else {
+        return Ok(None);
+    };
+    let action = catalog.action(id, &request.action).await?;
+    if full.contains(&action.queue()) || !is_way_clear(&*action, &request).await? {
+        return Ok(Some((request, Released::Waiting)));
     }
     let released = action.release(run).await?;
     if released == Released::Waiting {
         full.insert(action.queue());
     }
-    Ok(released)
-}
-
-async fn named_and_waiting(trigger: &dyn Trigger, store: &dyn StateStore, catalog: &dyn Catalog) -> Result<Vec<RunStatus>, EvaluateError> {
-    let state = store.load(trigger.id()).await?.state;
-    if state.waiting.is_empty() {
-        return Ok(vec![]);
-    }
-    let action = catalog.action(trigger.id(), &trigger.plan().action).await?;
-    let mut runs = action.unfinished(trigger.id()).await?;
-    runs.retain(|status| status.phase == RunPhase::Waiting && is_named(&state, &status.run));
-    Ok(runs)
+    Ok(Some((request, released)))
 }
 
 /// Lets a recorded run begin, by the action that it was registered for.

@@ -51,6 +51,7 @@ pub async fn settle(
     let id = trigger.id();
     let loaded = store.load(id).await?;
     if !memory.may_have_leftovers && !is_unfinished(&loaded.state) {
+        memory.succeeded();
         return Ok(Settled { next: memory.next(), ..Settled::default() });
     }
     let state = &loaded.state;
@@ -120,6 +121,7 @@ pub async fn settle(
     memory.may_have_leftovers = registered_at.is_some();
     let old_enough = registered_at.map(|at| at.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX));
     let room_again = (state.waiting.len() >= MAX_WAITING && !change.not_waiting.is_empty()).then_some(now);
+    memory.succeeded();
     settled.next = [settled.next, old_enough, memory.next(), room_again].into_iter().flatten().min();
     Ok(settled)
 }

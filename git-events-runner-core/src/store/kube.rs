@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Accepted, FireRequest, Inbox, Loaded, StateError, StateStore, Version};
-use crate::{Cause, Change, PendingFull, TriggerId, crash_point::written, crd, job::FIELD_MANAGER};
+use crate::{Cause, Change, MAX_PENDING, PendingFull, TriggerId, crash_point::written, crd, job::FIELD_MANAGER};
 
 /// How often a request is tried to be written beside others.
 const ATTEMPTS: usize = 20;
@@ -63,6 +63,11 @@ impl KubeStore {
         loaded(id, meta, spec, status).ok()
     }
 
+    /// Forgets triggers that are gone.
+    pub fn retain(&self, is_there: impl Fn(&TriggerId) -> bool) {
+        self.unseen().retain(|id, _| is_there(id));
+    }
+
     fn api(&self, id: &TriggerId) -> Result<Api<Stored>, StateError> {
         let kind = match id.kind.as_str() {
             "ScheduleTrigger" => ApiResource::erase::<crd::ScheduleTrigger>(&()),
@@ -88,7 +93,7 @@ impl KubeStore {
         self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds requests to what is pending now. What others add at the same time is kept; if one of these replaces others, that is a conflict.
+    /// Adds requests to what is pending now. What others add at the same time is kept; if one of these replaces others, or there is little room, that is a conflict.
     async fn add(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError> {
         let (_, Loaded { state: before, version, .. }) = self.read(id).await?;
         let mut after = before.clone();
@@ -98,7 +103,9 @@ impl KubeStore {
         }
         let pending = crd::merge_patch(&json!(before.pending), &json!(after.pending)).unwrap_or_default();
         let is_replacing = before.pending.keys().any(|id| !after.pending.contains_key(id));
-        let metadata = if is_replacing { json!({ "resourceVersion": version.0 }) } else { json!({}) };
+        // Others who add at the same time do not know of these.
+        let may_be_too_many = after.pending.len() > MAX_PENDING / 2;
+        let metadata = if is_replacing || may_be_too_many { json!({ "resourceVersion": version.0 }) } else { json!({}) };
         match self.patch(id, &json!({ "metadata": metadata, "status": { "pending": pending } })).await {
             Ok(_) => {
                 written("request-recorded");

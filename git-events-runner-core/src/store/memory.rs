@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    Accepted, Change, FireRequest, Inbox, Loaded, MAX_PENDING, MAX_WAITING, PendingFull, StateError, StateStore, TriggerId, TriggerState,
-    Version,
+    Accepted, Change, FireRequest, Inbox, Loaded, MAX_WAITING, PendingFull, StateError, StateStore, TriggerId, TriggerState, Version,
+    state::MOST_PENDING,
 };
 
 /// Keeps the state of triggers in memory. Clones share it.
@@ -101,7 +101,7 @@ fn check(before: &TriggerState, after: &TriggerState) -> Result<(), String> {
             return Err(format!("the sequence of {name} goes back"));
         }
     }
-    if after.pending.len() > MAX_PENDING || after.waiting.len() > MAX_WAITING {
+    if after.pending.len() > MOST_PENDING || after.waiting.len() > MAX_WAITING {
         return Err(format!("{} requests are pending and {} runs are waiting", after.pending.len(), after.waiting.len()));
     }
     Ok(())

@@ -230,7 +230,13 @@ fn an_evaluation_that_comes_to_nothing_is_repeated_later_each_time() {
     assert_eq!(waits, [1, 2, 4]);
     f.store.add(&f.id, 1);
     push(&f.a, "1");
-    f.fire();
+    assert!(f.fire().to_settle);
+    assert_eq!(f.memory.failed(&conflict, f.now), f.now + 8.seconds(), "what it has started is not settled");
+    f.settle();
+    assert_eq!(f.memory.failed(&conflict, f.now), f.now + 1.second());
+    f.finish_all();
+    f.settle();
+    assert!(!f.evaluate().to_settle);
     assert_eq!(f.memory.failed(&conflict, f.now), f.now + 1.second());
 }
 

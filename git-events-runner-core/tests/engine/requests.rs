@@ -104,6 +104,31 @@ fn a_commit_that_is_not_visible_yet_is_awaited_for_half_a_minute() {
 }
 
 #[test]
+fn a_request_that_always_runs_awaits_its_commit_as_long_while_the_last_one_is_shown() {
+    let mut f = Fixture::new(|_| {});
+    let old = push(&f.a, "1");
+    f.fire();
+    f.request_with("hint", &["a"], true, Some(CommitId::digest_of("not there yet")));
+    assert!(matches!(f.evaluate().sources["a"], Outcome::Awaited));
+    f.request("another", &["a"], true);
+    f.evaluate_all();
+    assert_eq!(f.begun(), [old, old], "another one runs meanwhile");
+    assert_eq!(f.pending(), ["hint"]);
+    let new = push(&f.a, "2");
+    f.evaluate_all();
+    assert_eq!(f.begun(), [old, old, new]);
+
+    f.request_with("lost", &["a"], true, Some(CommitId::digest_of("never there")));
+    f.evaluate_all();
+    f.wait(29);
+    f.evaluate_all();
+    assert_eq!(f.pending(), ["lost"]);
+    f.wait(1);
+    f.evaluate_all();
+    assert_eq!((f.begun().len(), f.pending().len()), (4, 0), "in the end it runs for what is there");
+}
+
+#[test]
 fn a_newer_tip_runs_at_once_whatever_commit_is_awaited() {
     let mut f = Fixture::new(|_| {});
     push(&f.a, "1");

@@ -1,10 +1,18 @@
 //! Runs that wait for a slot: in which order, how many, and for how long.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use git_events_runner_core::{
-    engine::{Outcome, prepare},
+    Released::{Begun, Waiting},
+    engine::{Outcome, prepare, release_waiting},
     *,
 };
 use jiff::ToSpan as _;
@@ -82,6 +90,55 @@ fn a_run_that_has_found_no_room_is_not_overtaken_when_there_is_some() {
     assert_eq!(f.begun_keys(), [("a".into(), 0)], "the second has found no room, and the third waits as well");
     f.release_waiting();
     assert_eq!(f.begun_keys(), [("a".into(), 0), ("a".into(), 1)]);
+}
+
+/// A store that is watched, and counts how often it is asked all the same.
+struct Watched(InMemoryStore, AtomicUsize);
+
+#[async_trait]
+impl StateStore for Watched {
+    async fn load(&self, id: &TriggerId) -> Result<Loaded, StateError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.load(id).await
+    }
+
+    fn recent(&self, id: &TriggerId) -> Option<Loaded> {
+        at_once(self.0.load(id)).ok()
+    }
+
+    async fn record(&self, id: &TriggerId, version: &Version, change: &Change) -> Result<(), StateError> {
+        self.0.record(id, version, change).await
+    }
+}
+
+#[test]
+fn runs_that_wait_for_an_older_one_of_their_queue_are_not_asked_for() {
+    let mut f = Fixture::with_slots(2, |plan| plan.on_change_only = false);
+    push(&f.a, "1");
+    for _ in 0..12 {
+        f.fire();
+    }
+    f.finish_all();
+    let store = Watched(f.store.clone(), AtomicUsize::default());
+    let releases = at_once(release_waiting(&[&f.trigger(None)], &store, &f.catalog));
+    assert_eq!(releases.runs.iter().map(|(.., released)| *released).collect::<Vec<_>>(), [Begun, Begun, Waiting], "the oldest come first");
+    assert_eq!(store.1.into_inner(), 3, "of ten runs that wait");
+}
+
+#[test]
+fn how_long_a_run_waits_counts_from_when_all_sources_were_looked_at() {
+    let mut f = Fixture::with_slots(0, |_| {});
+    push(&f.a, "1");
+    let slow = || {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            std::hint::spin_loop();
+        }
+    };
+    f.catalog.add_source(Meanwhile(f.a.clone(), Arc::new(slow)));
+    f.fire();
+    let waiting = f.state().waiting;
+    assert!(waiting.values().all(|run| run.since >= f.now + 1.second()), "{waiting:?}");
 }
 
 #[test]
