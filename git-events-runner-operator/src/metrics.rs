@@ -32,6 +32,9 @@ pub struct Metrics {
     webhook_requests: Family<Labels<1>, Counter>,
     webhook_duration: Histogram,
     triggers: Family<Labels<1>, Gauge>,
+    runs_waiting: Gauge,
+    runs_running: Gauge,
+    requests_pending: Gauge,
     leader: Gauge,
     /// Versions of the runtime config that could not be used.
     pub config_failures: Counter,
@@ -57,6 +60,9 @@ impl Metrics {
             webhook_requests: add(&mut all, "webhook_requests", "Requests to webhooks, by the code of the answer", Family::default()),
             webhook_duration: seconds(&mut all, "webhook_duration", "How long the answer to a webhook took"),
             triggers: add(&mut all, "triggers", "Triggers that the leader evaluates, by kind", Family::default()),
+            runs_waiting: add(&mut all, "runs_waiting", "Runs that are registered and wait for their turn", Gauge::default()),
+            runs_running: add(&mut all, "runs_running", "Runs that have begun and not ended", Gauge::default()),
+            requests_pending: add(&mut all, "requests_pending", "Requests that are accepted and not acted on", Gauge::default()),
             leader: add(&mut all, "leader", "1 if this replica is the leader", Gauge::default()),
             config_failures: add(&mut all, "config_failures", "Versions of the runtime config that could not be used", Counter::default()),
             reconcile_errors: add(&mut all, "reconcile_errors", "Reconciliations that failed, by kind and reason", Family::default()),
@@ -100,6 +106,14 @@ impl Metrics {
         self.triggers.get_or_create(&[("kind", kind.to_owned())]).set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
+    /// Says how much there is that is not over.
+    pub fn unfinished(&self, unfinished: &Unfinished) {
+        let gauges = [&self.runs_waiting, &self.runs_running, &self.requests_pending];
+        for (gauge, number) in gauges.into_iter().zip([unfinished.waiting, unfinished.running, unfinished.pending]) {
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Counts a reconciliation that failed.
     pub fn failed(&self, kind: &'static str, reason: Reason) {
         self.reconcile_errors.get_or_create(&[("kind", kind.to_owned()), ("reason", reason.to_string())]).inc();
@@ -108,7 +122,7 @@ impl Metrics {
     /// Shows that this replica leads, until the answer is dropped.
     pub fn leading(&self) -> Leading {
         self.leader.set(1);
-        Leading(self.leader.clone())
+        Leading(self.clone())
     }
 
     /// All metrics, in the text format of OpenMetrics.
@@ -119,12 +133,22 @@ impl Metrics {
     }
 }
 
-/// The leadership of this replica.
-pub struct Leading(Gauge);
+/// What is not over, of all triggers.
+#[derive(Default)]
+pub struct Unfinished {
+    pub waiting: usize,
+    pub running: usize,
+    pub pending: usize,
+}
+
+/// The leadership of this replica. What only a leader knows is shown as long as it leads.
+pub struct Leading(Metrics);
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        self.0.set(0);
+        self.0.leader.set(0);
+        self.0.triggers.clear();
+        self.0.unfinished(&Unfinished::default());
     }
 }
 

@@ -35,7 +35,7 @@ pub struct TriggerStatus {
     /// The generation of the specification that the status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The path to which webhooks are to be sent.
+    /// The path to which webhooks are to be sent. `{source}` in it stands for the name of one of several sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_path: Option<String>,
     /// Requests that are accepted and not yet acted on, by their id; at most 100.

@@ -22,6 +22,8 @@ struct Content {
     at: BTreeMap<TriggerId, Timestamp>,
     /// Due, and not yet evaluated since.
     in_hand: BTreeMap<TriggerId, Timestamp>,
+    /// When it was looked for what is due.
+    looked: Option<Timestamp>,
 }
 
 impl Agenda {
@@ -55,9 +57,12 @@ impl Agenda {
         }
     }
 
-    /// Has everything evaluated that is due.
+    /// Has everything evaluated that is due; and if the clock was put back, everything, which then says anew when it is due.
     pub fn wake_due(&self, now: Timestamp) {
         let mut content = self.lock();
+        if content.looked.replace(now).is_some_and(|before| now < before) {
+            content.wake.values().for_each(|wake| wake.notify_one());
+        }
         while let Some((at, id)) = content.in_order.first().filter(|(at, _)| *at <= now).cloned() {
             content.put(&id, None);
             // An attempt may have failed since the first time: that one counts.
@@ -143,6 +148,18 @@ mod tests {
         assert!(agenda.handled(at(7)) < at(5), "what was evaluated before it was due is not handled");
         agenda.evaluated(&id("a"), at(7), None);
         assert_eq!(agenda.handled(at(7)), at(7));
+    }
+
+    #[tokio::test]
+    async fn everything_is_woken_when_the_clock_is_put_back() {
+        let agenda = Agenda::default();
+        let wake = agenda.add(&id("a"), at(7210));
+        agenda.wake_due(at(7200));
+        assert!(!is_woken(&wake).await);
+        agenda.wake_due(at(0));
+        assert!(is_woken(&wake).await);
+        agenda.evaluated(&id("a"), at(0), Some(at(10)));
+        assert!(agenda.is_due(at(10)));
     }
 
     #[tokio::test]

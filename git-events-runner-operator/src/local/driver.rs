@@ -1,7 +1,7 @@
 //! Evaluates triggers, follows their runs, and lets those begin that wait.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -42,6 +42,8 @@ struct Shared {
     turn: Notify,
     /// The triggers of which runs wait.
     waiting: Mutex<BTreeMap<TriggerId, Arc<dyn Trigger>>>,
+    /// The runs of which was told that they wait.
+    told: Mutex<BTreeSet<RunRef>>,
     /// The runs that are followed, by name.
     followed: watch::Sender<BTreeMap<String, RunRef>>,
     failures: AtomicUsize,
@@ -83,6 +85,7 @@ impl Driver {
             parallel: Semaphore::new(PARALLEL),
             turn: Notify::new(),
             waiting: Mutex::default(),
+            told: Mutex::default(),
             followed: watch::Sender::default(),
             failures: AtomicUsize::default(),
         }))
@@ -170,15 +173,15 @@ impl Driver {
     async fn try_evaluate(&self, driven: &mut Driven, now: Timestamp) -> Result<Option<Timestamp>, EvaluateError> {
         let Shared { store, catalog, .. } = &*self.0;
         let Driven { trigger, memory } = driven;
-        let evaluation = engine::evaluate(&**trigger, store, catalog, memory, now).await?;
-        for (source, outcome) in &evaluation.sources {
-            self.report(trigger.id(), source, outcome);
-        }
-        for (run, error) in &evaluation.not_released {
-            error!(%run, reason = %error.reason(), "cannot begin, and waits: {error}");
-            self.0.turn.notify_one();
-        }
+        let evaluation = engine::prepare(&**trigger, store, catalog, memory, now).await?;
         let (id, plan) = (trigger.id(), trigger.plan());
+        for (source, outcome) in &evaluation.sources {
+            self.report(id, source, outcome);
+            if matches!(outcome, Outcome::Started(..) | Outcome::Adopted(..)) {
+                self.waiting().insert(id.clone(), Arc::clone(trigger));
+                self.0.turn.notify_one();
+            }
+        }
         let action = catalog.action(id, &plan.action).await?;
         let timeout = catalog.waiting_timeout(&plan.action);
         let settled = engine::settle(&**trigger, store, &*action, memory, timeout, Timestamp::now()).await?;
@@ -210,14 +213,9 @@ impl Driver {
             Outcome::Held => info!(%trigger, source, "fired, and waits until an earlier run has ended"),
             Outcome::Adopted(run, request) => {
                 info!(%trigger, source, %run, commit = %request.commit, "a run is found that was registered before");
-                self.0.turn.notify_one();
             }
-            Outcome::Started(run, request, released) => {
-                let waits = if *released == Released::Waiting { ", and waits for its turn" } else { "" };
-                info!(%trigger, source, commit = %request.commit, "fired: run {run} is registered{waits}");
-                if has_its_turn(*released) {
-                    self.follow(run.clone(), trigger, false);
-                }
+            Outcome::Started(run, request, _) => {
+                info!(%trigger, source, commit = %request.commit, "fired: run {run} is registered");
             }
             Outcome::Failed(failure) => {
                 self.0.failures.fetch_add(1, Ordering::Relaxed);
@@ -230,11 +228,19 @@ impl Driver {
         let waiting: Vec<_> = self.waiting().values().cloned().collect();
         let triggers: Vec<_> = waiting.iter().map(|trigger| &**trigger).collect();
         let releases = engine::release_waiting(&triggers, &self.0.store, &self.0.catalog).await;
+        let mut waiting = BTreeSet::new();
         for (run, request, released) in releases.runs {
-            if has_its_turn(released) {
-                self.follow(run, &request.key.trigger, false);
+            match released {
+                Released::Begun | Released::Preparing => self.follow(run, &request.key.trigger, false),
+                Released::Waiting => drop(waiting.insert(run)),
+                Released::Gone => {}
             }
         }
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for run in waiting.difference(&told) {
+            info!(%run, "waits for its turn");
+        }
+        *told = waiting;
         for (trigger, error) in releases.failed {
             error!(%trigger, reason = %error.reason(), "a run that waits cannot begin: {error}");
         }
@@ -290,10 +296,6 @@ impl Driver {
         };
         error!(%run, output = %output.display(), "failed{took}: {why}");
     }
-}
-
-fn has_its_turn(released: Released) -> bool {
-    matches!(released, Released::Begun | Released::Preparing)
 }
 
 /// One line of a run's output. There is nobody to tell when it cannot be printed.

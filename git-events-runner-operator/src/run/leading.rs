@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use git_events_runner_core::{KubeCatalog, KubeStore, Loaded, ObjectRef, RunRef, Scope, Trigger, TriggerId, crd, job::Jobs};
+use git_events_runner_core::{KubeCatalog, KubeStore, Loaded, ObjectRef, RunRef, RunResult, Scope, Trigger, TriggerId, crd, job::Jobs};
 use jiff::Timestamp;
 use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
@@ -29,11 +29,14 @@ use super::{
 use crate::{
     events::{Events, Happening},
     leader::Leadership,
-    metrics::Metrics,
+    metrics::{Metrics, Unfinished},
 };
 
 /// How often what is remembered of objects that are gone is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
+
+/// How often it is counted what is not over.
+const COUNT: Duration = Duration::from_secs(5);
 
 /// How often Jobs are looked at that were deleted before they began.
 const LET_GO: Duration = Duration::from_secs(5);
@@ -109,6 +112,7 @@ impl Leader {
         tasks.spawn(Arc::clone(self).follow_jobs(known.clone(), Arc::clone(&triggers)));
         tasks.spawn(Arc::clone(self).give_turns(known.clone(), Arc::clone(&triggers)));
         tasks.spawn(follow_changes(changes, known.clone(), Arc::clone(&triggers)));
+        tasks.spawn(count_unfinished(known.clone(), triggers.metrics.clone()));
         tasks.spawn(forget(known, triggers, sources));
         match tasks.join_next().await {
             Some(Err(panicked)) => Err(panicked.into()),
@@ -241,6 +245,23 @@ impl Known {
         self.map(|t| is_running(t.status.as_ref()).then(|| t.id()), |t| is_running(t.status.as_ref()).then(|| t.id()))
     }
 
+    /// What of all triggers is not over.
+    fn unfinished(&self) -> Unfinished {
+        let of = |status: Option<&crd::TriggerStatus>| {
+            let status = status?;
+            let last = status.checked_sources.values().filter_map(|source| source.last_job.as_ref());
+            let running = last.filter(|last| last.result == RunResult::Running).count();
+            Some((status.waiting.len(), running, status.pending.len()))
+        };
+        let mut sum = Unfinished::default();
+        for (waiting, running, pending) in self.map(|trigger| of(trigger.status.as_ref()), |trigger| of(trigger.status.as_ref())) {
+            sum.waiting += waiting;
+            sum.running += running;
+            sum.pending += pending;
+        }
+        sum
+    }
+
     /// The actions that check out one of these.
     fn overriding(&self, sources: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
         fn of<K: ActionKind>(actions: &Objects<K>, sources: &BTreeSet<ObjectRef>) -> Vec<ObjectRef> {
@@ -310,10 +331,21 @@ async fn follow_changes(mut changes: broadcast::Receiver<ObjectRef>, known: Know
 async fn let_go(jobs: &Jobs, known: &Known, withdrawn: &mut BTreeMap<RunRef, (Box<Job>, TriggerId)>) {
     let all = if withdrawn.is_empty() { BTreeMap::new() } else { known.all() };
     let orphans: Vec<_> = withdrawn.extract_if(.., |_, (_, trigger)| !all.contains_key(trigger)).collect();
-    for (run, (job, _)) in orphans {
+    for (run, (job, trigger)) in orphans {
         if let Err(error) = jobs.let_go(&job).await {
-            warn!(%run, "{error}");
+            warn!(%run, "it cannot be let go, and is tried again: {error}");
+            withdrawn.insert(run, (job, trigger));
         }
+    }
+}
+
+/// Counts what is not over.
+async fn count_unfinished(known: Known, metrics: Metrics) {
+    let mut now_and_then = tokio::time::interval(COUNT);
+    known.are_known().await;
+    loop {
+        now_and_then.tick().await;
+        metrics.unfinished(&known.unfinished());
     }
 }
 

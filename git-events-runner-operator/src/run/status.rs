@@ -34,12 +34,23 @@ pub async fn of_trigger<K: Resource<DynamicType = ()>>(client: &Client, meta: &O
         said["lastRun"] = Value::Null;
     }
     if K::kind(&()) == "WebhookTrigger" {
-        said["webhookPath"] = json!(format!("/{}/{name}", meta.namespace.as_deref().unwrap_or_default()));
+        said["webhookPath"] = json!(webhook_path(meta, &now_there.data["spec"]));
     }
     if said.as_object().is_some_and(|said| said.iter().all(|(field, value)| status.get(field) == Some(value))) {
         return Ok(());
     }
     write::<K>(client, meta, &said).await
+}
+
+/// Where webhooks of a trigger are sent to, whatever else is in its specification.
+fn webhook_path(meta: &ObjectMeta, spec: &Value) -> String {
+    let path = format!("/{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let sources = spec["sources"]["names"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match sources {
+        _ if spec["webhook"]["multiSource"] == true => path,
+        [Value::String(only)] => format!("{path}/{only}"),
+        _ => format!("{path}/{{source}}"),
+    }
 }
 
 /// Says how a source or an action is. Nobody else writes its status.

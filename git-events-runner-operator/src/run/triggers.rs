@@ -43,6 +43,9 @@ use crate::{
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_UP_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// How soon to look whether the Secret of a webhook is still there.
+const LOOK_UP_SECRETS: Duration = Duration::from_secs(300);
+
 /// What is applied together does not come at once: for so long nothing is said of what a new trigger names and what is not there yet.
 const COMES_WITHIN: Duration = Duration::from_secs(3);
 
@@ -223,6 +226,7 @@ impl Triggers {
         let tracked = tracked.entry(id.clone()).or_insert_with(|| {
             let made = object.meta().creation_timestamp.as_ref().map(|made| made.0);
             let handled = made.max(self.handled).unwrap_or_else(Timestamp::now);
+            self.firings.add(id, handled);
             let status = object.status();
             let said = status.and_then(|status| Health::said_by(&status.conditions, object.meta().generation));
             let results = status.iter().flat_map(|status| status.checked_sources.values()).filter_map(|source| source.last_job.as_ref());
@@ -242,6 +246,7 @@ impl Triggers {
     pub fn retain(&self, is_there: impl Fn(&TriggerId) -> bool) {
         self.tracked().retain(|id, _| is_there(id));
         self.outdated().retain(&is_there);
+        self.store.retain(&is_there);
         self.turns.retain(&is_there);
         self.firings.retain(&is_there);
     }
@@ -258,70 +263,93 @@ impl Triggers {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let (id, begin) = (trigger.id(), Instant::now());
-        let evaluated = self.try_evaluate(object, trigger, tracked, now).await;
+        let (next, settled) = match self.try_evaluate(object, trigger, tracked, now).await {
+            Ok((next, true)) => (next, self.settle(trigger, tracked).await),
+            Ok((next, false)) => (next, Ok(None)),
+            Err(error) => (None, Err(error)),
+        };
         self.metrics.evaluated(begin.elapsed());
-        match evaluated {
-            Ok(next) => {
+        let again = match settled {
+            Ok(again) => {
                 tracked.problems.whole = None;
-                next
+                again
             }
             // It is gone, and nobody waits for it.
-            Err(EvaluateError::State(StateError::NotFound(_))) => None,
+            Err(EvaluateError::State(StateError::NotFound(_))) => return None,
             Err(error) => {
                 let again = tracked.memory.failed(&error, now);
                 self.metrics.failed(K::KIND, error.reason());
-                let problem = match &error {
-                    EvaluateError::Action(failure) => Problem::of(failure),
-                    EvaluateError::State(StateError::Malformed(message)) => {
-                        Problem { reason: error.reason(), is_for_good: true, message: message.clone() }
-                    }
-                    EvaluateError::OutdatedPlan => {
-                        debug!(trigger = %id, "{error}");
-                        return Some(again);
-                    }
-                    EvaluateError::State(StateError::Conflict) => {
-                        self.metrics.state_conflicts.inc();
-                        return Some(again);
-                    }
-                    EvaluateError::State(_) => {
-                        warn!(trigger = %id, "cannot be evaluated, next try at {again:.0}: {error}");
-                        return Some(again);
-                    }
-                };
-                if tracked.problems.whole.as_ref() != Some(&problem) {
-                    warn!(trigger = %id, reason = %problem.reason, "cannot be evaluated, next try at {again:.0}: {error}");
-                }
-                tracked.problems.whole = Some(problem);
+                self.report_failed(id, tracked, &error, again);
                 Some(again)
             }
-        }
+        };
+        [next, again].into_iter().flatten().min()
     }
 
+    /// Remembers why an evaluation came to nothing, if somebody can do something about it.
+    fn report_failed(&self, id: &TriggerId, tracked: &mut Tracked, error: &EvaluateError, again: Timestamp) {
+        let problem = match error {
+            EvaluateError::Action(failure) => Problem::of(failure),
+            EvaluateError::State(StateError::Malformed(message)) => {
+                Problem { reason: error.reason(), is_for_good: true, message: message.clone() }
+            }
+            EvaluateError::OutdatedPlan => return debug!(trigger = %id, "{error}"),
+            EvaluateError::State(StateError::Conflict) => {
+                self.metrics.state_conflicts.inc();
+                return;
+            }
+            EvaluateError::State(_) => return warn!(trigger = %id, "cannot be evaluated, next try at {again:.0}: {error}"),
+        };
+        if tracked.problems.whole.as_ref() != Some(&problem) {
+            warn!(trigger = %id, reason = %problem.reason, "cannot be evaluated, next try at {again:.0}: {error}");
+        }
+        tracked.problems.whole = Some(problem);
+    }
+
+    /// Answers when to do so again, and whether there are runs to settle.
     async fn try_evaluate<K: TriggerKind>(
         &self,
         object: &K,
         trigger: &Arc<dyn Trigger>,
         tracked: &mut Tracked,
         now: Timestamp,
-    ) -> Result<Option<Timestamp>, EvaluateError> {
-        let handled = object.status().and_then(|status| status.last_handled_request.as_ref());
-        if let Some(text) = object.annotations().get(crd::REQUESTED_AT).filter(|text| Some(*text) != handled) {
-            engine::request_by_hand(&**trigger, &self.store, text, now).await?;
-        }
+    ) -> Result<(Option<Timestamp>, bool), EvaluateError> {
+        let by_hand_again = self.take_request_by_hand(object, trigger, now).await?;
         let evaluation = engine::prepare(&**trigger, &self.store, &self.catalog, &mut tracked.memory, now).await?;
         self.firings.evaluated(trigger.id(), evaluation.next);
         self.report_dropped(object, trigger);
         self.report(trigger, tracked, &evaluation);
         let look_up_again = self.look_up(object, trigger, tracked).await;
-        let next = [evaluation.next, look_up_again].into_iter().flatten().min();
-        if !evaluation.to_settle {
-            return Ok(next);
+        let next = [evaluation.next, look_up_again, by_hand_again].into_iter().flatten().min();
+        Ok((next, evaluation.to_settle))
+    }
+
+    /// Takes what somebody has asked for by an annotation, or answers when to try again: when less is pending.
+    async fn take_request_by_hand<K: TriggerKind>(
+        &self,
+        object: &K,
+        trigger: &Arc<dyn Trigger>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, EvaluateError> {
+        let handled = object.status().and_then(|status| status.last_handled_request.as_ref());
+        let asked = object.annotations().get(crd::REQUESTED_AT).filter(|text| Some(*text) != handled);
+        let Some(text) = asked else { return Ok(None) };
+        match engine::request_by_hand(&**trigger, &self.store, text, now).await {
+            Err(EvaluateError::State(full @ StateError::Full(_))) => {
+                warn!(trigger = %trigger.id(), "a request by hand waits: {full}");
+                Ok(Some(now + AGAIN))
+            }
+            taken => taken.map(|_new| None),
         }
-        let action = self.catalog.action(trigger.id(), &trigger.plan().action).await?;
-        let timeout = self.catalog.waiting_timeout(&trigger.plan().action);
-        let settled = engine::settle(&**trigger, &self.store, &*action, &mut tracked.memory, timeout, Timestamp::now()).await?;
+    }
+
+    /// Follows what became of the runs, which needs nothing of the action but that it makes Jobs here.
+    async fn settle(&self, trigger: &Arc<dyn Trigger>, tracked: &mut Tracked) -> Result<Option<Timestamp>, EvaluateError> {
+        let (id, action) = (trigger.id(), &trigger.plan().action);
+        let (jobs, timeout) = (self.catalog.jobs(id, action), self.catalog.waiting_timeout(action));
+        let settled = engine::settle(&**trigger, &self.store, &jobs, &mut tracked.memory, timeout, Timestamp::now()).await?;
         self.report_settled(trigger, tracked, &settled);
-        Ok([next, settled.next].into_iter().flatten().min())
+        Ok(settled.next)
     }
 }
 
@@ -345,13 +373,19 @@ impl Triggers {
         if let Some(webhook) = object.webhook() {
             let config = Arc::clone(&self.config.borrow());
             if let Err(NoProof { reason, message }) = hooks::proof(webhook, id, &self.catalog, &config).await {
-                missing.insert(None, Problem { reason, is_for_good: reason != Reason::SecretNotFound, message });
+                // What is wrong with a Secret is put right there.
+                let problem = Problem { reason, is_for_good: reason == Reason::AuthenticationRequired, message };
+                missing.entry(None).or_insert(problem);
             }
         }
-        // Nobody tells when a Secret comes; of everything else this is told.
+        // Nobody tells when a Secret comes, or goes; of everything else this is told.
         let is_to_come = missing.values().any(|problem| !problem.is_for_good);
         let times = if is_to_come { looked_up.times.saturating_add(1) } else { 0 };
-        let again = is_to_come.then(|| now + LOOK_UP_AGAIN.saturating_mul(1 << times.min(8)).min(LOOK_UP_AT_LEAST));
+        let may_go = object.webhook().is_some_and(|webhook| webhook.auth_config.is_some());
+        let again = match is_to_come {
+            true => Some(now + LOOK_UP_AGAIN.saturating_mul(1 << times.min(8)).min(LOOK_UP_AT_LEAST)),
+            false => may_go.then(|| now + LOOK_UP_SECRETS),
+        };
         tracked.looked_up = LookedUp { generation: Some(plan.generation), again, times };
         tracked.problems.missing = missing;
         again

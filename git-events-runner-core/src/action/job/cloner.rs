@@ -48,6 +48,7 @@ pub fn container(of: &Blueprint<'_>) -> Container {
         image: Some(of.action.cloner_image.as_ref().unwrap_or(&of.config.containers.cloner.image).clone()),
         args: Some(arguments(of)),
         volume_mounts: Some(mounts),
+        resources: of.action.resources.clone(),
         security_context: Some(restricted(of)),
         ..Container::default()
     }

@@ -221,7 +221,7 @@ impl Runs {
             Stage::Running | Stage::Interrupted | Stage::Ended(_) => return Ok(Turn::Begun),
         }
         let mut running = 0;
-        for other in self.entries()? {
+        for other in self.entries_without_end()? {
             running += usize::from(matches!(other.folder.stage()?, Stage::Preparing | Stage::Running));
         }
         Ok(if running >= self.max_running { Turn::Waiting } else { Turn::Now(Box::new(entry)) })
@@ -230,7 +230,7 @@ impl Runs {
     /// The runs of a trigger that have not ended.
     pub(super) fn unfinished(&self, trigger: &TriggerId) -> Result<Vec<RunStatus>, Cause> {
         let mut unfinished = vec![];
-        for entry in self.entries()?.iter().filter(|entry| entry.request.key.trigger == *trigger) {
+        for entry in self.entries_without_end()?.iter().filter(|entry| entry.request.key.trigger == *trigger) {
             unfinished.extend(Some(self.report(entry)?.status).filter(|status| !status.phase.has_ended()));
         }
         Ok(unfinished)
@@ -238,12 +238,28 @@ impl Runs {
 
     /// Every run that is there, in the order of their names. What has no registration is not a run.
     fn entries(&self) -> Result<Vec<Entry>, Cause> {
+        self.names()?.iter().filter_map(|name| self.entry(name).transpose()).collect()
+    }
+
+    /// The same without those of which an end is written down: they may be thousands, and nothing is read of them.
+    fn entries_without_end(&self) -> Result<Vec<Entry>, Cause> {
+        let mut entries = vec![];
+        for name in self.names()?.iter().filter(|name| is_name(name)) {
+            if !Folder(self.folder.join(name)).is_there(ENDED)? {
+                entries.extend(self.entry(name)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// What is in the folder, whatever it is.
+    fn names(&self) -> Result<Vec<String>, Cause> {
         let mut names = vec![];
         for entry in fs::read_dir(&self.folder).map_err(about(&self.folder, "read"))? {
             names.extend(entry.map_err(about(&self.folder, "read"))?.file_name().into_string());
         }
         names.sort_unstable();
-        names.iter().filter_map(|name| self.entry(name).transpose()).collect()
+        Ok(names)
     }
 
     /// The run of this name.
