@@ -179,6 +179,11 @@ async fn misspelt_values_are_refused_by_their_name() {
         ("controllerOptions.loglevel=debug", "loglevel"),
         ("controllerOptions.leaderLease.duration=0", "/controllerOptions/leaderLease/duration"),
         ("rbac.controller.secretsNamespaces=all", "/rbac/controller/secretsNamespaces"),
+        // Of the published operator's chart.
+        ("livenessProbe.periodSeconds=1", "livenessProbe"),
+        ("readinessProbe.periodSeconds=1", "readinessProbe"),
+        ("autoscaling.enabled=false", "autoscaling"),
+        ("prometheus.serviceMonitor.enabled=true", "prometheus"),
     ] {
         let refused = server.helm().unwrap().args(["template", CHART, "--set", set]).output().unwrap();
         let why = text(&refused.stderr);
