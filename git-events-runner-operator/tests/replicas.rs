@@ -18,7 +18,7 @@ async fn a_replica_that_is_asked_to_end_hands_over_to_another_before_its_lease_e
     let cluster = Cluster::shared(Mode::ControlPlane).await?;
     let namespace = cluster.namespace().await?;
     let kubeconfig = cluster.operator_account(&namespace).await?;
-    let args = ["--leader-lease-duration", "3600", "--metrics-prefix", "runner"];
+    let args = ["--leader-lease-duration", "3600", "--metrics-prefix", "runner", "--watch-namespaces", &*namespace];
     let start = || Operator::start(PROGRAM, &kubeconfig, &namespace, &args, &[]);
     let first = start()?;
     first.wait_until_ready()?;

@@ -121,6 +121,7 @@ async fn options_become_flags_and_namespaces_bindings() {
     ] {
         assert!(args.contains(&expected), "no {expected} in {args:?}");
     }
+    assert_eq!(pod["containers"][0]["lifecycle"], json!({ "preStop": { "sleep": { "seconds": 5 } } }));
     let bound = |objects: &[Value], role: &str| -> Vec<String> {
         let bindings = objects.iter().filter(|object| object["roleRef"]["name"] == role);
         let mut places: Vec<_> =
@@ -131,6 +132,10 @@ async fn options_become_flags_and_namespaces_bindings() {
     let name = "runner-git-events-runner";
     assert_eq!(bound(&objects, &format!("{name}-jobs")), ["default", "team-a", "team-b"]);
     assert_eq!(bound(&objects, &format!("{name}-secrets")), ["everywhere"]);
+    let of_cluster = &find(&objects, "ClusterRole", name)["rules"];
+    for kind in ["gitrepos", "actions", "scheduletriggers", "webhooktriggers"] {
+        assert!(!of_cluster.to_string().contains(&format!("\"{kind}")), "{kind} of all namespaces in {of_cluster}");
+    }
     let defaults = render(&server, &[]);
     assert_eq!(bound(&defaults, &format!("{name}-jobs")), ["everywhere"]);
     assert_eq!(bound(&defaults, &format!("{name}-secrets")), ["default"]);
@@ -146,6 +151,7 @@ async fn jobs_get_an_account_in_each_namespace_and_all_repositories_the_host_key
     assert_eq!(namespaces, ["default", "team-a"]);
     assert!(accounts.clone().all(|account| account["metadata"]["annotations"]["example.com/who"] == "jobs"));
     assert!(accounts.clone().all(|account| account["automountServiceAccountToken"] == true));
+    assert!(accounts.clone().all(|account| account["imagePullSecrets"] == json!([{ "name": "registry" }])));
     let config = runtime_config(&objects);
     assert_eq!(config.action.default_service_account.as_deref(), Some(name));
     let known: Vec<_> = config.ssh.known_hosts.lines().map(|line| line.split(' ').next().unwrap()).collect();
@@ -154,6 +160,11 @@ async fn jobs_get_an_account_in_each_namespace_and_all_repositories_the_host_key
     let defaults = render(&server, &[]);
     assert!(defaults.iter().all(|object| object["metadata"]["name"] != name), "nothing is made that nobody has asked for");
     assert_eq!(runtime_config(&defaults), RuntimeConfig::default());
+    for (created, named, expected) in [("true", "", name), ("true", "own", "own"), ("false", "", "default"), ("false", "own", "own")] {
+        let sets = [("create", created), ("name", named)].map(|(what, set)| format!("--set=actionJobServiceAccounts.{what}={set}"));
+        let config = runtime_config(&render(&server, &[&values("everything"), &sets[0], &sets[1]]));
+        assert_eq!(config.action.default_service_account.as_deref(), Some(expected), "create: {created}, name: {named}");
+    }
     let hosts = tempfile::NamedTempFile::new().unwrap();
     fs::write(hosts.path(), "git.example.com ssh-ed25519 AAAA\n").unwrap();
     let from_file = format!("--set-file=runtimeConfig.ssh.knownHosts={}", hosts.path().display());
@@ -168,6 +179,11 @@ async fn misspelt_values_are_refused_by_their_name() {
         ("controllerOptions.loglevel=debug", "loglevel"),
         ("controllerOptions.leaderLease.duration=0", "/controllerOptions/leaderLease/duration"),
         ("rbac.controller.secretsNamespaces=all", "/rbac/controller/secretsNamespaces"),
+        // Of the published operator's chart.
+        ("livenessProbe.periodSeconds=1", "livenessProbe"),
+        ("readinessProbe.periodSeconds=1", "readinessProbe"),
+        ("autoscaling.enabled=false", "autoscaling"),
+        ("prometheus.serviceMonitor.enabled=true", "prometheus"),
     ] {
         let refused = server.helm().unwrap().args(["template", CHART, "--set", set]).output().unwrap();
         let why = text(&refused.stderr);
@@ -182,6 +198,10 @@ async fn a_release_is_upgraded_rolled_back_uninstalled_and_installed_again_and_o
     let notes = helm(&server, &[&["install"], &release[..]].concat());
     for told in ["rollout status deployment/runner-git-events-runner", "It may read Secrets of these namespaces: default", "svc:8080/"] {
         assert!(notes.contains(told), "no `{told}` in {notes}");
+    }
+    let by_tls = helm(&server, &[&["upgrade"], &release[..], &["--dry-run=server", "--set=controllerOptions.tls.secretName=tls"]].concat());
+    for (notes, scheme) in [(&notes, "http"), (&by_tls, "https")] {
+        assert!(notes.contains(&format!("taken by {scheme}://runner-git-events-runner")), "no {scheme} in {notes}");
     }
     let repo = json!({ "apiVersion": "git-events-runner.rs/v1alpha1", "kind": "GitRepo", "metadata": { "name": "app" },
         "spec": { "repoUri": "https://git.example.com/app" } });

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
     runtime::wait::{await_condition, conditions},
 };
 use serde::de::DeserializeOwned;
@@ -110,15 +110,31 @@ async fn an_operator_may_do_what_its_role_says_and_no_more() {
     let client = cluster::client(&kubeconfig).await.unwrap();
     let (create, list) = (PostParams::default(), ListParams::default());
 
-    let jobs: Api<Job> = Api::namespaced(client.clone(), &elsewhere);
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     assert_eq!(code(jobs.create(&create, &job("granted", json!({}))).await), 200);
     let label = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
     assert_eq!(code(jobs.patch("granted", &PatchParams::default(), &label).await), 200);
     assert_eq!(code(jobs.delete("granted", &DeleteParams::background()).await), 200);
     assert_eq!(code(jobs.delete_collection(&DeleteParams::background(), &list).await), 403);
+    assert_eq!(code(Api::<Job>::namespaced(client.clone(), &elsewhere).list(&list).await), 403);
 
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &elsewhere);
+    let kinds = |kind: &str, namespace: Option<&str>| {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("git-events-runner.rs", "v1alpha1", kind));
+        let all = || Api::<DynamicObject>::all_with(client.clone(), &kind);
+        namespace.map_or_else(all, |namespace| Api::namespaced_with(client.clone(), namespace, &kind))
+    };
+    for kind in ["GitRepo", "Action", "ScheduleTrigger", "WebhookTrigger"] {
+        for (place, granted) in [(Some(&*namespace), 200), (Some(&*elsewhere), 403), (None, 403)] {
+            assert_eq!(code(kinds(kind, place).list(&list).await), granted, "{kind} of {place:?}");
+        }
+    }
+    for kind in ["ClusterGitRepo", "ClusterAction"] {
+        assert_eq!(code(kinds(kind, None).list(&list).await), 200, "{kind}");
+    }
+
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     assert_eq!(code(secrets.create(&create, &object(json!({ "metadata": { "name": "credentials" } }))).await), 200);
+    assert_eq!(code(Api::<Secret>::namespaced(client.clone(), &elsewhere).create(&create, &Secret::default()).await), 403);
     assert_eq!(code(secrets.get("credentials").await), 200);
     assert_eq!(code(secrets.list(&list).await), 403);
     assert_eq!(code(secrets.delete("credentials", &DeleteParams::default()).await), 403);

@@ -25,7 +25,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "git-events-runner.actionJobServiceAccountName" -}}
-{{- .Values.actionJobServiceAccounts.name | default (printf "%s-action-job" (include "git-events-runner.fullname" .)) }}
+{{- $made := printf "%s-action-job" (include "git-events-runner.fullname" .) }}
+{{- .Values.actionJobServiceAccounts.name | default (.Values.actionJobServiceAccounts.create | ternary $made "default") }}
 {{- end }}
 
 {{- /* The namespaces in which triggers work, with commas; empty: all. */ -}}

@@ -5,6 +5,13 @@ use serde_json::json;
 use super::release::Release;
 
 #[tokio::test]
+async fn the_pods_have_the_command_and_may_list_all_triggers() {
+    let status = ["exec", "deploy/git-events-runner", "--", "git-events-runner", "status", "--all-namespaces"];
+    let printed = Release::shared().await.kubectl(&status).unwrap();
+    assert!(printed.starts_with("NAMESPACE") || printed.starts_with("there are no triggers"), "{printed}");
+}
+
+#[tokio::test]
 async fn images_are_of_nobody_labelled_and_hold_no_more_than_they_need() {
     let images = &Release::shared().await.images;
     for name in ["git-events-runner", "cloner", "worker"] {

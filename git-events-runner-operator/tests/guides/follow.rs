@@ -66,8 +66,10 @@ async fn the_guides_do_what_they_say() {
 /// Does what each block of a page says.
 async fn follow(page: &Page, place: &mut Place<'_>) -> Result<()> {
     let blocks = page.blocks();
-    if page.name() == "from-the-published-operator.md" {
-        place.leave_published().await?;
+    match page.name().as_str() {
+        "upgrade.md" => place.take_next_version()?,
+        "from-the-published-operator.md" => place.leave_published().await?,
+        _ => {}
     }
     let mut changes = vec![];
     for (block, next) in blocks.iter().zip(blocks.iter().skip(1).map(Some).chain([None])) {

@@ -16,6 +16,9 @@ use super::{release::Release, servers::Servers};
 /// How long a block may take, for `timeout`.
 const WITHIN: &str = "120";
 
+/// The version of the chart that the release is upgraded to.
+const NEXT_VERSION: &str = "0.2.0";
+
 /// Objects as the published operator leaves them, with its finalizer and its status.
 const LEFT: &str = r#"
 apiVersion: git-events-runner.rs/v1alpha1
@@ -81,10 +84,27 @@ impl<'a> Place<'a> {
         Ok(fs::write(self.folder.path().join(name), self.here(text))?)
     }
 
-    /// Leaves what the published operator would leave.
+    /// Makes the clone one of the next version.
+    pub fn take_next_version(&self) -> Result<()> {
+        let charts = self.folder.path().join("charts");
+        let here = charts.canonicalize()?;
+        fs::remove_file(&charts)?;
+        let copied = Command::new("cp").arg("-r").args([&here, &charts]).status()?;
+        ensure!(copied.success(), "{} cannot be copied", here.display());
+        let chart = charts.join("git-events-runner/Chart.yaml");
+        let (text, version) = (fs::read_to_string(&chart)?, env!("CARGO_PKG_VERSION"));
+        ensure!(version != NEXT_VERSION && text.contains(version), "the chart is not of the version {version}");
+        Ok(fs::write(chart, text.replace(version, NEXT_VERSION))?)
+    }
+
+    /// Leaves what the published operator would leave: the definitions of the kinds, too, which no release owns.
     pub async fn leave_published(&mut self) -> Result<()> {
         self.write("left.yaml", &LEFT.replace("COMMIT", &self.servers.commit()?))?;
-        let (is_well, printed) = self.run("kubectl apply -f left.yaml\nkubectl replace --subresource=status -f left.yaml").await?;
+        let leave = "git-events-runner crds | kubectl apply --server-side --force-conflicts -f -
+kubectl wait --for=condition=Established customresourcedefinitions --all --timeout=1m
+kubectl apply -f left.yaml
+kubectl replace --subresource=status -f left.yaml";
+        let (is_well, printed) = self.run(leave).await?;
         ensure!(is_well, "{printed}");
         Ok(())
     }

@@ -11,7 +11,8 @@ pub struct Release<'a> {
     cluster: &'a Cluster,
     /// What it trusts as the certificates of the system.
     authorities: PathBuf,
-    running: Option<(Vec<String>, Operator)>,
+    /// As which Pod.
+    running: Option<(Value, Operator)>,
 }
 
 impl<'a> Release<'a> {
@@ -33,10 +34,11 @@ impl<'a> Release<'a> {
         let Some(deployment) = list["items"].get(0) else {
             return self.end();
         };
-        let pod = &deployment["spec"]["template"]["spec"];
+        let template = &deployment["spec"]["template"];
+        let pod = &template["spec"];
         let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
-        let args: Vec<_> = args.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        if self.running.as_ref().is_some_and(|(running, _)| *running == args) {
+        let args: Vec<_> = args.iter().filter_map(Value::as_str).collect();
+        if self.running.as_ref().is_some_and(|(running, _)| running == template) {
             return Ok(());
         }
         self.end()?;
@@ -44,12 +46,11 @@ impl<'a> Release<'a> {
         let account = pod["serviceAccountName"].as_str().context("no ServiceAccount")?;
         let kubeconfig = self.cluster.kubeconfig_of(namespace, account).await?;
         let (command, flags) = args.split_first().context("no arguments")?;
-        ensure!(command == "run", "it is not to run, but to {command}");
-        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        ensure!(*command == "run", "it is not to run, but to {command}");
         let variables: [(&str, &OsStr); 1] = [("SSL_CERT_FILE", self.authorities.as_os_str())];
-        let operator = Operator::start(env!("CARGO_BIN_EXE_git-events-runner"), &kubeconfig, namespace, &flags, &variables)?;
+        let operator = Operator::start(env!("CARGO_BIN_EXE_git-events-runner"), &kubeconfig, namespace, flags, &variables)?;
         operator.wait_until_ready()?;
-        self.running = Some((args, operator));
+        self.running = Some((template.clone(), operator));
         Ok(())
     }
 

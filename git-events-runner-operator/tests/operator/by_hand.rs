@@ -12,10 +12,10 @@ use super::{
     manifests::{FOR_EVER, action, action_that, git_repo, schedule_trigger, webhook_trigger, with},
 };
 
-/// Runs the program as somebody with the administrator's kubeconfig does.
+/// Runs the program with what the operator may do, as somebody does in its Pod.
 fn run(f: &Fixture, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_git-events-runner"));
-    command.args(args).args(["--namespace", &f.namespace]).env("KUBECONFIG", f.cluster.kubeconfig()).output().unwrap()
+    command.args(args).args(["--namespace", &f.namespace]).env("KUBECONFIG", &f.account).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {

@@ -1,8 +1,8 @@
 //! What becomes of Jobs when their trigger is deleted.
 
 use git_events_runner_core::{RunPhase, job};
-use git_events_runner_tests::Auth;
-use kube::{ResourceExt as _, api::DeleteParams};
+use git_events_runner_tests::{Auth, Operator};
+use kube::ResourceExt as _;
 
 use super::fixture::{Fixture, wait_for};
 
@@ -39,8 +39,8 @@ spec:
   webhook: { multiSource: true, allowUnauthenticated: true }
 "#;
 
-#[tokio::test]
-async fn jobs_go_with_their_trigger_whether_they_have_begun_or_not() {
+/// A Job that runs, of the trigger `runs`, and one that waits for its turn, of `waits`.
+async fn fixture() -> (Fixture, Operator) {
     let f = Fixture::new(Auth::None).await;
     f.repo("app").push("main", &[("README.md", "hello")]).unwrap();
     f.apply(&MANIFESTS.replace("URI", &f.server.uri("app"))).await;
@@ -52,11 +52,42 @@ async fn jobs_go_with_their_trigger_whether_they_have_begun_or_not() {
         })
         .await;
     }
-    for trigger in ["waits", "runs"] {
-        f.api("WebhookTrigger").delete(trigger, &DeleteParams::default()).await.unwrap();
-        wait_for(&format!("the Job of `{trigger}` is gone"), async || {
-            f.jobs().await.iter().all(|found| found.labels()[job::TRIGGER_NAME] != trigger).then_some(())
-        })
-        .await;
-    }
+    (f, operator)
+}
+
+async fn delete_and_wait(f: &Fixture, trigger: &str) {
+    f.delete("WebhookTrigger", trigger).await;
+    wait_until_gone(f, trigger).await;
+}
+
+async fn wait_until_gone(f: &Fixture, trigger: &str) {
+    wait_for(&format!("the Job of `{trigger}` is gone"), async || {
+        f.jobs().await.iter().all(|found| found.labels()[job::TRIGGER_NAME] != trigger).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn jobs_go_with_their_trigger_whether_they_have_begun_or_not() {
+    let (f, _operator) = fixture().await;
+    delete_and_wait(&f, "waits").await;
+    delete_and_wait(&f, "runs").await;
+}
+
+/// As docs/guides/upgrade.md says.
+#[tokio::test]
+async fn without_an_operator_a_job_that_waits_stays_until_its_finalizer_is_taken_off() {
+    let (f, operator) = fixture().await;
+    operator.terminate().unwrap();
+    f.delete("WebhookTrigger", "waits").await;
+    delete_and_wait(&f, "runs").await;
+    let waiting = wait_for("the Job of `waits` is to go", async || {
+        f.jobs().await.into_iter().find(|found| found.metadata.deletion_timestamp.is_some())
+    })
+    .await;
+    let name = waiting.name_any();
+    let patch = ["patch", "job", &name, "--type", "merge", "--patch", r#"{"metadata": {"finalizers": null}}"#];
+    let output = f.cluster.kubectl().args(["--namespace", &f.namespace]).args(patch).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    wait_until_gone(&f, "waits").await;
 }

@@ -26,7 +26,8 @@ pub struct Fixture {
     pub namespace: Namespace<'static>,
     pub client: Client,
     pub server: GitServer,
-    account: PathBuf,
+    /// The kubeconfig of the operator.
+    pub account: PathBuf,
 }
 
 impl Fixture {

@@ -6,12 +6,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{Cluster, credentials};
 
-/// The rules that the chart grants the operator everywhere, where Jobs run, where Secrets are, and in its own namespace.
-const CLUSTER_RULES: [(&str, &str); 3] = [
+/// The rules that the chart grants the operator everywhere, and where Secrets are, which may be everywhere.
+const CLUSTER_RULES: [(&str, &str); 2] = [
     ("cluster", include_str!("../../../charts/git-events-runner/files/cluster-role.yaml")),
-    ("jobs", include_str!("../../../charts/git-events-runner/files/jobs-role.yaml")),
     ("secrets", include_str!("../../../charts/git-events-runner/files/secrets-role.yaml")),
 ];
+/// Those where Jobs run, and those in its own namespace.
+const JOBS_RULES: &str = include_str!("../../../charts/git-events-runner/files/jobs-role.yaml");
 const RULES: &str = include_str!("../../../charts/git-events-runner/files/role.yaml");
 
 const NAME: &str = "git-events-runner";
@@ -37,15 +38,16 @@ impl Cluster {
         credentials::kubeconfig(&programs.folder, programs.address, &format!("{namespace}.{name}"), token)
     }
 
-    /// Creates the ServiceAccount of an operator that runs in this namespace, granted exactly what the chart's role files say, and answers
-    /// the path of its kubeconfig.
+    /// Creates the ServiceAccount of an operator that runs in this namespace, and has Jobs in no other: granted exactly what the chart's role
+    /// files say. Answers the path of its kubeconfig.
     pub async fn operator_account(&self, namespace: &str) -> anyhow::Result<PathBuf> {
         let kubeconfig = self.service_account(namespace, NAME).await?;
         for (role, rules) in CLUSTER_RULES {
             self.grant(namespace, None, "Cluster", &format!("{NAME}-{namespace}-{role}"), rules).await?;
         }
+        self.grant(namespace, Some(namespace), "", &format!("{NAME}-jobs"), JOBS_RULES).await?;
         self.grant(namespace, Some(namespace), "", NAME, RULES).await?;
-        let job = json!({ "verb": "create", "group": "batch", "resource": "jobs" });
+        let job = json!({ "verb": "create", "group": "batch", "resource": "jobs", "namespace": namespace });
         let secret = json!({ "verb": "get", "resource": "secrets" });
         let config_map = json!({ "verb": "watch", "resource": "configmaps", "namespace": namespace, "name": "git-events-runner-config" });
         self.wait_until_granted(namespace, &[job, secret, config_map]).await?;
