@@ -2,13 +2,14 @@
 
 use std::process::{Command, Output};
 
-use git_events_runner_core::job;
+use git_events_runner_core::{RunPhase, crd, job};
 use git_events_runner_tests::Auth;
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::{
-    fixture::Fixture,
+    fixture::{Fixture, wait_for},
     manifests::{FOR_EVER, action, action_that, git_repo, schedule_trigger, webhook_trigger, with},
 };
 
@@ -111,4 +112,29 @@ async fn what_cannot_be_fired_or_waited_for_says_why() {
         let refused = run(&f, &["trigger", wrong]);
         assert!(refused.status.code() == Some(2) && text(&refused.stderr).contains(why), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn a_request_by_hand_that_finds_no_room_keeps_nothing_from_going_on() {
+    let f = fixture().await;
+    f.put(action_that("goes-on", FOR_EVER)).await;
+    let busy = with(webhook_trigger("busy", "app", "goes-on"), "sources.watchOn", json!({ "onChangeOnly": false }));
+    f.put(with(busy, "concurrencyPolicy", "Forbid")).await;
+    let operator = f.operator(&[]);
+    let path = format!("/{}/busy/app", f.namespace);
+    let code = || operator.webhook(&path, ("x-unused", "")).unwrap().status;
+    assert_eq!(code(), 202);
+    let is_of_busy = |found: &&Job| found.labels()[job::TRIGGER_NAME] == "busy";
+    let running = async || f.jobs().await.iter().filter(is_of_busy).find(|found| job::phase(found) == RunPhase::Running).cloned();
+    let first = wait_for("the first Job runs", running).await;
+    while code() == 202 {}
+    f.patch("WebhookTrigger", "busy", json!({ "metadata": { "annotations": { (crd::REQUESTED_AT): "now" } } })).await;
+    wait_for("it is said why that waits", async || {
+        operator.logs().iter().any(|line| line.contains("a request by hand waits")).then_some(())
+    })
+    .await;
+
+    f.end(&first).await;
+    wait_for("the next Job runs", running).await;
+    f.wait_for_status("WebhookTrigger", "busy", "it is taken", |status| status["lastHandledRequest"] == "now").await;
 }

@@ -91,3 +91,15 @@ async fn without_an_operator_a_job_that_waits_stays_until_its_finalizer_is_taken
     assert!(output.status.success(), "{output:?}");
     wait_until_gone(&f, "waits").await;
 }
+
+#[tokio::test]
+async fn jobs_whose_action_is_gone_are_followed_all_the_same() {
+    let (f, _operator) = fixture().await;
+    let jobs = f.jobs().await;
+    let of = |trigger: &str| jobs.iter().find(|found| found.labels()[job::TRIGGER_NAME] == trigger).unwrap();
+    f.delete("Action", "goes-on").await;
+    f.delete("Job", &of("waits").name_any()).await;
+    wait_until_gone(&f, "waits").await;
+    f.end(of("runs")).await;
+    f.wait_for_status("WebhookTrigger", "runs", "its end", |status| status["lastResult"] == "Succeeded").await;
+}

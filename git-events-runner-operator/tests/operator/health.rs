@@ -146,7 +146,7 @@ async fn a_webhook_that_anybody_could_fire_says_so_and_stays_closed() {
     let message = is_wrong(&f, "WebhookTrigger", "token", "SecretNotFound", "Reconciling").await;
     assert!(message.contains("webhook.authConfig") && message.contains(&format!("{}/later", f.namespace)), "{message}");
     let status = f.status("WebhookTrigger", "it").await;
-    assert_eq!((&status["state"], &status["webhookPath"]), (&json!("WrongConfig"), &json!(format!("/{}/it", f.namespace))));
+    assert_eq!((&status["state"], &status["webhookPath"]), (&json!("WrongConfig"), &json!(format!("/{}/it/app", f.namespace))));
     let post = |name: &str, token: &str| operator.webhook(&format!("/{}/{name}/app", f.namespace), ("x-trigger-auth", token)).unwrap();
     for name in ["it", "token"] {
         let closed = post(name, "");

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use git_events_runner_core::{
-    Accepted, Change, CommitId, FireRequest, Inbox, KubeStore, LastRun, MAX_PENDING, PendingRequest, Reference, RunRef, RunResult,
-    SourceState, StateError, StateStore, TriggerId,
+    Accepted, Change, CommitId, FireRequest, Inbox, KubeStore, LastRun, MAX_PENDING, MAX_WAITING, PendingFull, PendingRequest, Reference,
+    RunRef, RunResult, SourceState, StateError, StateStore, TriggerId, WaitingRun,
     testing::{self, StoreHarness},
 };
 use git_events_runner_tests::cluster::Namespace;
@@ -164,10 +164,46 @@ async fn of_more_requests_at_once_than_there_is_room_for_as_many_are_kept_as_may
     let accepted = join_all(requests.iter().map(|request| trigger.store.request(&trigger.id, request))).await;
     assert_eq!(accepted.iter().filter(|accepted| matches!(accepted, Ok(Accepted::Recorded))).count(), MAX_PENDING, "{accepted:?}");
     assert_eq!(accepted.iter().filter(|accepted| matches!(accepted, Err(StateError::Full(_)))).count(), 10, "{accepted:?}");
-    let one_more = Change { pending: [("one-more".parse().unwrap(), requests[0].request.clone())].into(), ..Change::default() };
+    // Those of all runs that wait, which may be undone, and a firing that is held find room all the same.
+    let put_back = |number: usize| {
+        let pending = (0..number).map(|n| (format!("again-{n}").parse().unwrap(), requests[0].request.clone()));
+        Change { pending: pending.collect(), ..Change::default() }
+    };
     let version = trigger.store.load(&trigger.id).await.unwrap().version;
-    let recorded = trigger.store.record(&trigger.id, &version, &one_more).await;
+    let recorded = trigger.store.record(&trigger.id, &version, &put_back(MAX_WAITING + 2)).await;
     assert!(matches!(recorded, Err(StateError::Full(_))), "{recorded:?}");
+    trigger.record(&put_back(MAX_WAITING + 1)).await;
+}
+
+#[tokio::test]
+async fn requests_of_very_many_sources_leave_room_for_what_is_recorded() {
+    let trigger = Trigger::new().await;
+    let names: Vec<_> = (0..256).map(|n| format!("{n:0>63}")).collect();
+    let runs = |sequence| {
+        let sources = names.iter().flat_map(|name| ran(name, sequence, RunResult::Running).sources);
+        Change { sources: sources.collect(), ..Change::default() }
+    };
+    trigger.record(&runs(0)).await;
+    let request =
+        PendingRequest { sources: names.iter().cloned().collect(), received_at: Timestamp::UNIX_EPOCH, commit: None, always: true };
+    let mut numbers = 0..;
+    let request = || FireRequest { id: format!("{:0>63}", numbers.next().unwrap()).parse().unwrap(), request: request.clone() };
+    let requests: Vec<_> = std::iter::repeat_with(request).take(MAX_PENDING).collect();
+    let accepted = trigger.store.request_all(&trigger.id, &requests).await.unwrap();
+    assert_eq!(accepted.last(), Some(&Err(PendingFull)));
+
+    let waiting = |n: usize| WaitingRun {
+        uid: "0".repeat(36),
+        source: names[n].clone(),
+        sequence: 1,
+        instant: Timestamp::UNIX_EPOCH,
+        since: Timestamp::UNIX_EPOCH,
+        previous: Some(CommitId::digest_of("previous")),
+        follows: Some(format!("{n:0>63}")),
+        owed_to: Some(requests[0].id.clone()),
+    };
+    let waiting = (0..MAX_WAITING).map(|n| (format!("{n:1>63}"), waiting(n)));
+    trigger.record(&Change { waiting: waiting.collect(), ..runs(1) }).await;
 }
 
 #[tokio::test]
