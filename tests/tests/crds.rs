@@ -5,7 +5,7 @@
 use std::{fs, path::Path, sync::LazyLock};
 
 use git_events_runner_core::{
-    ObjectRef, Reference, TriggerState, crd,
+    MAX_PENDING, MAX_WAITING, ObjectRef, Reference, TriggerState, crd,
     validate::{Mode, Reader},
 };
 use git_events_runner_tests::cluster::ApiServer;
@@ -169,7 +169,7 @@ fn a_status_keeps_all_that_the_engine_remembers() {
         assert_eq!(read.status.unwrap().state(&Reference::Branch("main".into())), Ok(state));
 
         let request = json!({ "sources": ["all"], "receivedAt": "2026-01-01T00:00:00Z", "always": true });
-        let many: serde_json::Map<_, _> = (0..99).map(|n| (format!("r{n}"), request.clone())).collect();
+        let many: serde_json::Map<_, _> = (0..MAX_PENDING + MAX_WAITING).map(|n| (format!("r{n}"), request.clone())).collect();
         let patch = json!({ "status": { "pending": many } }).to_string();
         let (status, answer) = server.send(Method::PATCH, &path, "application/merge-patch+json", patch).await.unwrap();
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
