@@ -85,6 +85,8 @@ fn resolve(of: &RepoUri, url: &str) -> Option<String> {
         Some(scheme) => of[scheme + 3..].find('/').map(|slash| scheme + 3 + slash + 1),
         None => of.rfind("]:").map(|end| end + 2).or_else(|| of.find(':').map(|colon| colon + 1)),
     };
+    // Of a path that begins with a slash the first one stays.
+    let start = start.map(|start| if of[start..].starts_with('/') { start + 1 } else { start });
     let (server, path) = of.split_at(start?);
     let mut path = path.trim_end_matches('/');
     let mut rest = url;
@@ -177,6 +179,11 @@ mod tests {
             ("git@example.com:group/app.git", "../lib.git", Some("git@example.com:group/lib.git")),
             ("git@example.com:group/app.git", "../../lib.git", Some("git@example.com:lib.git")),
             ("git@example.com:app.git", "../lib.git", Some("git@example.com:lib.git")),
+            ("git@example.com:/app.git", "../lib.git", Some("git@example.com:/lib.git")),
+            ("git@example.com:/group/app.git", "../../lib.git", Some("git@example.com:/lib.git")),
+            ("git@example.com:/app.git", "./lib.git", Some("git@example.com:/app.git/lib.git")),
+            ("git@example.com:/app.git", "../../lib.git", None),
+            ("git@[::1]:/app.git", "../lib.git", Some("git@[::1]:/lib.git")),
             ("git@[::1]:app.git", "../lib.git", Some("git@[::1]:lib.git")),
             ("git@example.com:app.git", "../../lib.git", None),
             ("ssh://me@example.com:2222/~/app", "../lib", Some("ssh://me@example.com:2222/~/lib")),
