@@ -188,7 +188,22 @@ pub(super) fn malformed(repository: &Repository, what: &str) -> SourceError {
 
 /// The answer ended too early.
 pub(super) fn cut_off(repository: &Repository) -> SourceError {
-    malformed(repository, "its answer is cut off")
+    broken(repository, io::Error::new(io::ErrorKind::UnexpectedEof, "its answer is cut off"))
+}
+
+/// Whether the answer ended too early. The server is there, and may do so each time.
+pub(super) fn is_cut_off(error: &SourceError) -> bool {
+    let cause = error.cause().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// Whether a server that was asked by what is known from earlier may be another one by now; `elsewhere`: where it redirected to.
+pub(super) fn may_be_another(error: &SourceError, elsewhere: bool) -> bool {
+    match error.reason() {
+        Reason::ProtocolError | Reason::RepositoryNotFound => true,
+        Reason::AuthenticationFailed => elsewhere,
+        _ => is_cut_off(error),
+    }
 }
 
 /// More is sent than is accepted.
@@ -263,6 +278,14 @@ mod tests {
         }
         let shown = of_wire(&repository, WireError::remote(&[b'x'; 60_000]), None).to_string();
         assert_eq!(shown, format!("https://example.com/a reports: {}", "x".repeat(MAX_REMOTE)));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_told_from_a_connection_that_fails() {
+        let repository = Repository::new(super::super::RepoUri::parse("https://example.com/a").unwrap());
+        let error = cut_off(&repository);
+        assert!(is_cut_off(&error) && error.reason() == Reason::Unreachable);
+        assert!(!is_cut_off(&no_connection(&repository, io::ErrorKind::ConnectionRefused.into())));
     }
 
     #[test]

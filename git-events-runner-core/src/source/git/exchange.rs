@@ -54,7 +54,7 @@ impl<'a> Exchange<'a> {
         if let Some(capabilities) = self.transport.recall() {
             match self.list(&capabilities, name).await {
                 // The server, or what it redirects to, may have changed: ask again from the beginning.
-                Err(error) if matches!(error.reason(), Reason::ProtocolError | Reason::RepositoryNotFound) => self.transport.forget(),
+                Err(error) if error::may_be_another(&error, self.transport.leads_elsewhere()) => self.transport.forget(),
                 answer => return answer,
             }
         }
