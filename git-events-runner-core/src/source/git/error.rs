@@ -221,13 +221,24 @@ pub(super) fn of_wire(repository: &Repository, error: WireError, wanted: Option<
         WireError::Malformed(what) => return malformed(repository, &what),
         WireError::Remote(text) => text,
     };
+    let not_found = |commit| SourceError::reference_not_found(&Reference::Commit(commit), &repository.uri.to_string());
     match wanted {
-        // What git's and JGit's upload-pack say when they have no such commit, or do not show it.
-        Some(commit) if text.contains("not our ref") || (text.contains("not valid") && text.contains(&commit.to_string())) => {
-            SourceError::reference_not_found(&Reference::Commit(*commit), &repository.uri.to_string())
-        }
+        // What git's upload-pack says when it has no such commit, or does not show it.
+        Some(commit) if text.contains("not our ref") => not_found(*commit),
+        // And JGit's.
+        Some(commit) if text.contains("not valid") && text.contains(&commit.to_string()) => not_found(*commit).caused_by(AtNoRef),
         _ => reported(repository, &text),
     }
+}
+
+/// JGit's, over ssh and `git://`, gives only what its refs point at, although it talks version 2.
+#[derive(Debug, thiserror::Error)]
+#[error("no ref points at it")]
+struct AtNoRef;
+
+/// Whether there may be such a commit all the same, in the history of a ref.
+pub(super) fn is_at_no_ref(error: &SourceError) -> bool {
+    error.cause().is_some_and(|cause| cause.is::<AtNoRef>())
 }
 
 /// What servers say of a repository that is not there, or not shown: git and its daemon, GitHub, GitLab, Gitea and Forgejo, Azure DevOps.
