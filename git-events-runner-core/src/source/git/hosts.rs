@@ -197,7 +197,9 @@ mod tests {
         let hosts = Hosts::default();
         for number in 0..100 {
             let refused = SourceError::new(Reason::AuthenticationFailed, Retry::Backoff, "no");
-            take(&hosts, number).await.expect("it is asked").end::<()>(&Err(refused));
+            for answer in [refused, error::cut_off(&repository(number))] {
+                take(&hosts, number).await.expect("it is asked").end::<()>(&Err(answer));
+            }
         }
         succeed(&hosts, 0).await;
     }
