@@ -83,7 +83,7 @@ impl Host {
         Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), failing: Mutex::default() }
     }
 
-    /// Of those whose time has come again, only one asks: the others hear of it.
+    /// Of those whose time has come again, only one asks, of which this is true: the others hear of it.
     fn begin(&self, name: &str, timeout: Duration) -> Result<bool, SourceError> {
         let mut failing = lock(&self.failing);
         let (Some(not_before), now) = (failing.not_before, Instant::now()) else { return Ok(false) };
