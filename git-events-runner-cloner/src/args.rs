@@ -72,7 +72,8 @@ pub struct Cli {
     /// For how many seconds the server may be silent
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds(1))]
     pub timeout: Duration,
-    /// For how many seconds to try again, later each time, when the server cannot be reached, is not able to answer, or is silent; 0: once only
+    /// For how many seconds after the first failure to try again, later each time, when the server cannot be reached, is not able to answer,
+    /// breaks off, or is silent; 0: once only
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds(0))]
     pub try_for: Duration,
     /// The file that an error is written to, if it is there: where Kubernetes looks for why a container has ended

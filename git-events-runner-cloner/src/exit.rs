@@ -16,7 +16,7 @@ pub const HELP: &str = "Exit codes:
     2  an argument or a file with credentials is wrong or missing
     3  the server refuses the credentials, or asks for some
     4  there is no such repository or commit
-    5  the server cannot be reached, or is not able to answer
+    5  the server cannot be reached, is not able to answer, or breaks off
     6  the server was silent for too long
     7  the disk is full, or the folder cannot be written
     8  the server's certificate or host key is not trusted

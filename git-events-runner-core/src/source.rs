@@ -74,6 +74,12 @@ impl SourceError {
         Self::new(Reason::ReferenceNotFound, Retry::Backoff, format!("there is no {reference} in {place}"))
     }
 
+    /// The error that this one comes from itself: `source` has it in an Arc, which hides its type.
+    #[cfg(feature = "git")]
+    pub(crate) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+
     /// Why, as a constant.
     pub fn reason(&self) -> Reason {
         self.reason

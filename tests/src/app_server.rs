@@ -104,16 +104,23 @@ fn answer(mut client: TcpStream, state: &Mutex<State>, token: &str) -> io::Resul
         head.push(byte[0]);
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    let authorization = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("authorization").then_some(value)
-    });
+    let header = |wanted: &str| {
+        let mut headers = head.lines().filter_map(|line| line.split_once(": "));
+        headers.find_map(|(name, value)| name.eq_ignore_ascii_case(wanted).then_some(value))
+    };
+    let authorization = header("authorization");
+    let mut asked_for = vec![];
+    if head.starts_with("POST ") {
+        let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or_default();
+        asked_for.resize(length, 0);
+        client.read_exact(&mut asked_for)?;
+    }
     let mut state = lock(state);
     let now = Timestamp::now() + state.behaviour.ahead;
     let (status, headers, body) = if head.starts_with("POST ") {
         state.asked += 1;
         let path = head.split(' ').nth(1).unwrap_or_default();
-        state.token(path, authorization.unwrap_or_default(), now, token)
+        state.token(path, authorization.unwrap_or_default(), &asked_for, now, token)
     } else {
         let is_in = authorization.is_some_and(|value| state.is_in(value));
         (if is_in { 204 } else { 401 }, "", String::new())
@@ -125,7 +132,7 @@ fn answer(mut client: TcpStream, state: &Mutex<State>, token: &str) -> io::Resul
 }
 
 impl State {
-    fn token(&mut self, path: &str, authorization: &str, now: Timestamp, token: &str) -> (u16, &'static str, String) {
+    fn token(&mut self, path: &str, authorization: &str, asked_for: &[u8], now: Timestamp, token: &str) -> (u16, &'static str, String) {
         let refused = |status: u16, message: &str| (status, "", json!({ "message": message, "status": status.to_string() }).to_string());
         let Some(claims) = self.claims(authorization) else { return refused(401, "A JSON web token could not be decoded") };
         let second = |name: &str| claims[name].as_i64().unwrap_or(i64::MAX);
@@ -149,6 +156,10 @@ impl State {
         }
         if let Some((status, headers, body)) = self.behaviour.refusal {
             return (status, headers, body.to_owned());
+        }
+        // GitHub gives all that the App may do to whoever does not say what for.
+        if serde_json::from_slice::<Value>(asked_for).ok() != Some(json!({ "permissions": { "contents": "read" } })) {
+            return refused(422, "more is asked for than is needed");
         }
         let token = format!("{token}{}", self.tokens.len() + self.asked);
         self.tokens.push(token.clone());

@@ -2,6 +2,8 @@ use std::{
     fs, io,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
     thread,
 };
 
@@ -56,6 +58,19 @@ impl GitDaemon {
         format!("git://127.0.0.1:{}/{name}.git", self.port)
     }
 
+    /// Where a repository is reached as from JGit: in version 2 it gives a connection only what its refs point at themselves.
+    pub fn jgit_uri(&self, repo: &GitRepo, name: &str) -> Result<String> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let (address, port, bare) = (listener.local_addr()?, self.port, repo.bare().to_owned());
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let bare = bare.clone();
+                thread::spawn(move || as_jgit(client, port, &bare));
+            }
+        });
+        Ok(format!("git://{address}/{name}.git"))
+    }
+
     /// Where a repository is reached as on a server that has never heard of version 2.
     pub fn old_uri(&self, name: &str) -> Result<String> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -66,6 +81,35 @@ impl GitDaemon {
             }
         });
         Ok(format!("git://{address}/{name}.git"))
+    }
+}
+
+/// Passes packets on, up to one that wants what no ref points at.
+fn as_jgit(mut client: TcpStream, port: u16, bare: &Path) -> io::Result<()> {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let (mut to_client, mut from_server) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_server, &mut to_client);
+        to_client.shutdown(std::net::Shutdown::Both)
+    });
+    loop {
+        let mut head = [0; 4];
+        client.read_exact(&mut head)?;
+        let length = usize::from_str_radix(&String::from_utf8_lossy(&head), 16).map_err(io::Error::other)?;
+        let mut packet = vec![0; length.saturating_sub(4)];
+        client.read_exact(&mut packet)?;
+        if let Some(wanted) = String::from_utf8_lossy(&packet).trim().strip_prefix("want ") {
+            let mut git = Command::new("git");
+            git.envs(HERMETIC).arg("--git-dir").arg(bare).args(["for-each-ref", "--format=%(objectname)"]);
+            if !String::from_utf8_lossy(&git.output()?.stdout).lines().any(|id| id == wanted) {
+                let refusal = format!("ERR want {wanted} not valid");
+                client.write_all(format!("{:04x}{refusal}", refusal.len() + 4).as_bytes())?;
+                client.shutdown(std::net::Shutdown::Write)?;
+                return io::copy(&mut client, &mut io::sink()).map(drop);
+            }
+        }
+        server.write_all(&head)?;
+        server.write_all(&packet)?;
     }
 }
 

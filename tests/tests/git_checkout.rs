@@ -263,6 +263,47 @@ async fn names_that_git_refuses_are_refused() {
 }
 
 #[tokio::test]
+async fn what_no_file_can_be_here_is_the_commits_fault_and_not_the_disks() {
+    let (_folder, repo) = folder_and_repo();
+    repo.write("a", "").unwrap();
+    repo.write("nul", "a\0b").unwrap();
+    repo.write("long", &"x".repeat(5000)).unwrap();
+    repo.commit_and_push("main").unwrap();
+    let [empty, nul, long] = ["a", "nul", "long"].map(|name| repo.git(&["rev-parse", &format!("HEAD:{name}")]).unwrap());
+    let (name, tree) = ("n".repeat(300), repo.git(&["rev-parse", "HEAD^{tree}"]).unwrap());
+    for (entry, message) in [
+        (("100644", name.as_str(), &empty), "its file nnn"),
+        (("40000", &name, &tree), "its file nnn"),
+        (("120000", "l", &long), "its file l"),
+        (("120000", "l", &empty), "its symbolic link l leads nowhere"),
+        (("120000", "l", &nul), "its symbolic link l leads nowhere"),
+    ] {
+        let tree = raw_tree(&repo, &[(entry.0, entry.1, entry.2)]);
+        let commit = repo.git(&["commit-tree", "-m", "odd", &tree]).unwrap().parse().unwrap();
+        let error = check_out(&source(repo.work()), commit).await.unwrap_err();
+        assert!(error.reason() == Reason::ProtocolError && error.to_string().contains(message), "{error}");
+        assert!(error.to_string().len() < 400, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_submodule_that_cannot_be_fetched_from_here_says_why() {
+    let (_folder, repo) = folder_and_repo();
+    for (url, message) in [
+        ("../lib.git", "the url of its submodule sub is relative, and the repository is on disk, without a server: write the whole URL"),
+        (
+            "git@git.example.com:lib.git",
+            "goes to the repository's own server only: the submodule has to be open to everybody there, for example",
+        ),
+    ] {
+        repo.write(".gitmodules", &format!("[submodule \"sub\"]\n\tpath = sub\n\turl = {url}\n")).unwrap();
+        let commit = commit_with_submodule(&repo, "sub");
+        let error = check_out(&source(repo.bare()).submodules(true), commit).await.unwrap_err();
+        assert!(error.reason() == Reason::ProtocolError && error.to_string().contains(message), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn folders_are_nested_as_deep_as_a_path_can_be_and_no_deeper() {
     let (_folder, repo) = folder_and_repo();
     repo.push("main", &[("a", "1")]).unwrap();

@@ -126,6 +126,7 @@ async fn every_refusal_has_its_own_message_and_nobody_asks_again_at_once() {
     let usual = AppBehaviour::default;
     let refusal = |status, headers, body| AppBehaviour { refusal: Some((status, headers, body)), ..usual() };
     let ahead = |minutes| AppBehaviour { ahead: SignedDuration::from_mins(minutes), ..usual() };
+    let lacking = "{\"message\": \"The permissions requested are not granted to this installation.\"}";
     let suspended = "{\"message\": \"This installation has been suspended\"}";
     let (app, installation, key) = (APP, INSTALLATION, host.key.as_str());
     use Reason::*;
@@ -144,6 +145,15 @@ async fn every_refusal_has_its_own_message_and_nobody_asks_again_at_once() {
             "installation 34 is suspended: let its owner unsuspend it",
         ),
         (app, installation, key, refusal(403, "", "{}"), AuthenticationFailed, "it is forbidden"),
+        (
+            app,
+            installation,
+            key,
+            refusal(422, "", lacking),
+            AuthenticationFailed,
+            "installation 34 does not let it read contents: give the App the permission Contents: read-only, and let the installation's owner \
+             accept that (The permissions requested",
+        ),
         (app, installation, key, refusal(403, "Retry-After: 90\r\n", "{}"), RateLimited, "asks for fewer requests"),
         (app, installation, key, refusal(429, "Retry-After: 90\r\n", "{}"), RateLimited, "asks for fewer requests"),
         (app, installation, key, refusal(502, "", "<html>"), Unreachable, "is not able to answer now (502"),

@@ -10,6 +10,8 @@ use git_events_runner_tests::{GitServer, Options, ProxyServer};
 use rcgen::{CertificateParams, KeyPair};
 
 const CREDENTIALS: (&str, &str) = ("robot", "canary-of-the-proxy");
+/// tinyproxy takes no `%`.
+const WITH_PERCENT: (&str, &str) = ("robot%41", "canary%42:of@the/proxy");
 
 async fn observe(server: &GitServer, url: String, credentials: Option<(&str, &str)>) -> Result<(), SourceError> {
     let credentials = credentials.map(|(user, password)| (user.into(), password.into()));
@@ -58,11 +60,11 @@ async fn http_and_https_go_through_a_socks_proxy() {
 
 #[tokio::test]
 async fn a_proxy_is_opened_by_its_credentials_which_nobody_else_sees() {
-    let (http, socks) = (ProxyServer::http(Some(CREDENTIALS)).unwrap(), ProxyServer::socks5(Some(CREDENTIALS)).unwrap());
-    let urls = [format!("http://{}", http.authority()), format!("socks5://{}", socks.authority())];
+    let (http, socks) = (ProxyServer::http(Some(CREDENTIALS)).unwrap(), ProxyServer::socks5(Some(WITH_PERCENT)).unwrap());
+    let proxies = [(format!("http://{}", http.authority()), CREDENTIALS), (format!("socks5://{}", socks.authority()), WITH_PERCENT)];
     for server in servers() {
-        for url in &urls {
-            observe(&server, url.clone(), Some(CREDENTIALS)).await.unwrap();
+        for (url, right) in &proxies {
+            observe(&server, url.clone(), Some(*right)).await.unwrap();
             for wrong in [None, Some(("robot", "canary-that-is-wrong"))] {
                 let error = observe(&server, url.clone(), wrong).await.unwrap_err();
                 let shown = format!("{error} {error:?}");

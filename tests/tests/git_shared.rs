@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
 use std::{
-    io,
+    io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
 use futures_util::future::join_all;
 use git_events_runner_core::{
     CommitId, ObjectRef, Reason, Reference, Retry, Source as _, SourceError, Watch,
-    git::{Credentials, GitClient, GitSource, RepoUri, Repository},
+    git::{Credentials, GitClient, GitSource, Proxy, RepoUri, Repository},
 };
 use git_events_runner_tests::{Auth, GitServer, LoggedRequest, Options};
 
@@ -103,6 +103,82 @@ async fn other_refs_and_other_credentials_are_checks_of_their_own() {
     assert_eq!((checks(&requests), refused), (4, 2), "{requests:?}");
 }
 
+/// A proxy that passes everything on, but sends who asks for `app` to another repository of the same server.
+fn misleading_proxy(server: &GitServer) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, behind) = (listener.local_addr().unwrap(), server.origin().replace("http://", ""));
+    let redirect = format!("HTTP/1.1 302 Found\r\nLocation: {}/info/refs?service=git-upload-pack\r\n", server.uri("fork"));
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let head = head(&mut client).unwrap();
+            if head.contains("/app.git/info/refs") {
+                client.write_all(format!("{redirect}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+            } else {
+                let behind = behind.clone();
+                thread::spawn(move || pass_on(client, &behind, head.as_bytes()));
+            }
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn what_was_learnt_by_one_way_serves_no_other() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    let [tip, fork] = ["app", "fork"].map(|name| server.repo(name).unwrap().push("main", &[("a", name)]).unwrap());
+    let (client, direct) = (GitClient::default(), repository(&server.uri("app")));
+    let proxy = Some(Proxy { url: misleading_proxy(&server), credentials: None });
+    let misled = source(&client, Repository { proxy, ..direct.clone() });
+    for _ in 0..2 {
+        assert_eq!(observe(&misled, "main").await.unwrap(), fork, "whose proxy it is believes it");
+        assert_eq!(observe(&source(&client, direct.clone()), "main").await.unwrap(), tip);
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_was_redirected_to_and_is_closed_is_forgotten() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    let tip = server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    for answer in ["401 Unauthorized", "200 OK\r\nContent-Type: application/x-git-upload-pack-result"] {
+        let closed = Arc::new(AtomicBool::new(false));
+        let source = source(&GitClient::default(), repository(&moving_server(&server, answer, Arc::clone(&closed))));
+        assert_eq!(observe(&source, "main").await.unwrap(), tip);
+        closed.store(true, Ordering::SeqCst);
+        assert_eq!(observe(&source, "main").await.unwrap(), tip, "{answer}");
+    }
+}
+
+/// A server that redirects to `/old`, and, once that is closed, answers so there and serves the repository where it was asked for.
+fn moving_server(server: &GitServer, answer: &'static str, closed: Arc<AtomicBool>) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, behind) = (listener.local_addr().unwrap(), server.origin().replace("http://", ""));
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let head = head(&mut client).unwrap();
+            let answer = match (head.contains(" /old/"), closed.load(Ordering::SeqCst)) {
+                (true, true) => answer,
+                (false, false) => "302 Found\r\nLocation: /old/app.git/info/refs?service=git-upload-pack",
+                _ => {
+                    let (behind, head) = (behind.clone(), head.replace(" /old/", " /").replacen("\r\n", "\r\nConnection: close\r\n", 1));
+                    thread::spawn(move || pass_on(client, &behind, head.as_bytes()));
+                    continue;
+                }
+            };
+            client.write_all(format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        }
+    });
+    format!("http://{address}/app.git")
+}
+
+fn head(client: &mut TcpStream) -> io::Result<String> {
+    let (mut head, mut byte) = (vec![], [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
 /// Something in front of a server that can be switched off: then it closes each connection, or keeps it and says nothing.
 struct Switch {
     address: SocketAddr,
@@ -127,7 +203,7 @@ impl Switch {
                 count.fetch_add(1, Ordering::SeqCst);
                 let (on, behind) = (on.load(Ordering::SeqCst), behind.clone());
                 thread::spawn(move || match (on, off) {
-                    (true, _) => pass_on(client, &behind),
+                    (true, _) => pass_on(client, &behind, b""),
                     (false, Off::IsSilent) => io::copy(&mut &client, &mut io::sink()).map(drop),
                     (false, Off::Closes) => Ok(()),
                 });
@@ -150,8 +226,9 @@ impl Switch {
     }
 }
 
-fn pass_on(client: TcpStream, behind: &str) -> io::Result<()> {
-    let server = TcpStream::connect(behind)?;
+fn pass_on(client: TcpStream, behind: &str, read_already: &[u8]) -> io::Result<()> {
+    let mut server = TcpStream::connect(behind)?;
+    server.write_all(read_already)?;
     let (from, to) = (client.try_clone()?, server.try_clone()?);
     thread::spawn(move || io::copy(&mut &from, &mut &to).and_then(|_| to.shutdown(std::net::Shutdown::Write)));
     io::copy(&mut &server, &mut &client)?;

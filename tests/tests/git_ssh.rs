@@ -180,7 +180,7 @@ async fn what_the_servers_command_says_is_the_error() {
         ("echo out of order >&2; exit 3", Reason::ProtocolError, "reports: out of order"),
         ("exec >&-; sleep 0; echo late >&2", Reason::ProtocolError, "reports: late"),
         ("no-such-command", Reason::ProtocolError, "not found"),
-        ("true", Reason::ProtocolError, "cut off"),
+        ("true", Reason::Unreachable, "cut off"),
         ("echo This account is not available", Reason::ProtocolError, "no packets of Git"),
     ] {
         let error = says(command).observe(&server.uri("app")).await.unwrap_err();

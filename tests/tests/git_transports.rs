@@ -10,7 +10,7 @@ mod way;
 use std::fs;
 
 use git_events_runner_core::{
-    ObjectRef, Reason, Reference, Source as _, Watch,
+    Checkout as _, CommitId, ObjectRef, Reason, Reference, Revision, Source as _, Watch,
     git::{Credentials, GitClient, GitSource, RepoUri, Repository},
 };
 use git_events_runner_tests::{Auth, GitDaemon, GitServer, Options, SshKey, SshServer};
@@ -134,6 +134,29 @@ async fn every_way_with_every_credential_in_version_2() {
 #[tokio::test]
 async fn every_way_with_every_credential_in_version_0() {
     every_way(true).await;
+}
+
+#[tokio::test]
+async fn a_server_of_version_2_that_gives_only_what_its_refs_point_at_gives_their_history() {
+    let server = GitDaemon::start().unwrap();
+    let repo = server.repo("app").unwrap();
+    let [first, tip] = ["1", "2"].map(|content| repo.push("main", &[("a", content)]).unwrap());
+    repo.tag_annotated("v1", first).unwrap();
+    let uri = RepoUri::parse(&server.jgit_uri(&repo, "app").unwrap()).unwrap();
+    let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), Repository::new(uri), GitClient::default());
+    let (main, v1) = (Reference::Branch("main".into()), Reference::Tag("v1".into()));
+    for (reference, commit, content) in [(&main, tip, "2"), (&main, first, "1"), (&v1, first, "1")] {
+        let into = tempfile::tempdir().unwrap();
+        source.checkout(&Revision { reference: reference.clone(), commit }, into.path()).await.unwrap();
+        assert_eq!(fs::read_to_string(into.path().join("a")).unwrap(), content, "{reference}");
+    }
+    let files = Watch { reference: v1, files: vec!["a".to_owned()] };
+    assert!(source.observe(&files).await.unwrap().files.is_some());
+    for (reference, commit) in [(main, CommitId::digest_of("")), (Reference::Branch("gone".into()), first)] {
+        let into = tempfile::tempdir().unwrap();
+        let error = source.checkout(&Revision { reference, commit }, into.path()).await.unwrap_err();
+        assert!(error.reason() == Reason::ReferenceNotFound && error.to_string().contains(&commit.to_string()), "{error}");
+    }
 }
 
 #[tokio::test]

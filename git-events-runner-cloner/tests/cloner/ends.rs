@@ -80,15 +80,15 @@ fn the_exit_code_tells_what_has_to_be_done() {
     }
 }
 
-/// A server that is busy once, and then what is behind it.
-fn busy_once(behind: &GitServer) -> String {
+/// A server that answers so once, and then as what is behind it.
+fn at_first(answer: &'static str, behind: &GitServer) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let uri = format!("http://{}/app.git", listener.local_addr().unwrap());
     let behind = behind.origin().trim_start_matches("http://").to_owned();
     thread::spawn(move || {
         let (mut first, _) = listener.accept().unwrap();
         let _ = first.read(&mut [0; 4096]);
-        first.write_all(BUSY.as_bytes()).unwrap();
+        first.write_all(answer.as_bytes()).unwrap();
         drop(first);
         for client in listener.incoming().map_while(Result::ok) {
             let server = TcpStream::connect(&behind).unwrap();
@@ -104,15 +104,18 @@ fn busy_once(behind: &GitServer) -> String {
 }
 
 #[test]
-fn a_server_that_is_busy_is_asked_again() {
+fn a_server_that_is_busy_or_breaks_off_is_asked_again() {
+    let breaks_off = "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\nConnection: close\r\n\r\n001e# ser";
     let server = GitServer::start(&Options::default()).unwrap();
     let commit = server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
-    let clone = Clone::of(&busy_once(&server), commit);
-    let ended = clone.run();
-    ended.assert_success();
-    let says_so = |line: &String| line.contains("503 Service Unavailable") && line.ends_with("; it is tried again in 1 s");
-    assert!(ended.output.iter().any(says_so), "{ended:#?}");
-    assert_eq!(fs::read_to_string(clone.destination().join("a")).unwrap(), "1");
+    for (answer, why) in [(BUSY, "503 Service Unavailable"), (breaks_off, "broke off: its answer is cut off")] {
+        let clone = Clone::of(&at_first(answer, &server), commit);
+        let ended = clone.run();
+        ended.assert_success();
+        let says_so = |line: &String| line.contains(why) && line.ends_with("; it is tried again in 1 s");
+        assert!(ended.output.iter().any(says_so), "{ended:#?}");
+        assert_eq!(fs::read_to_string(clone.destination().join("a")).unwrap(), "1");
+    }
 }
 
 #[test]

@@ -8,15 +8,16 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// When a checkout that has failed is tried again: for some time, and only if it may work in a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempts {
-    begun: Instant,
+    /// When it has failed for the first time.
+    failed: Option<Instant>,
     next: Duration,
     try_for: Duration,
 }
 
 impl Attempts {
-    /// The first attempt is made now, and the last one begins within this time.
+    /// The last attempt begins within this time after the first has failed.
     pub fn new(try_for: Duration) -> Self {
-        Self { begun: Instant::now(), next: FIRST_WAIT, try_for }
+        Self { failed: None, next: FIRST_WAIT, try_for }
     }
 
     /// How long to wait before it is tried again: a second at first, twice as long each time, and at least as long as the server asks for.
@@ -25,7 +26,9 @@ impl Attempts {
         let wait = error.retry().wait(self.next);
         self.next = self.next.saturating_mul(2);
         let may_pass = matches!(error.reason(), Reason::Unreachable | Reason::RateLimited | Reason::Timeout);
-        let is_in_time = self.begun.elapsed().saturating_add(wait) <= self.try_for;
+        let now = Instant::now();
+        let failed = *self.failed.get_or_insert(now);
+        let is_in_time = now.duration_since(failed).saturating_add(wait) <= self.try_for;
         (may_pass && is_in_time).then_some(wait)
     }
 }
@@ -46,6 +49,12 @@ mod tests {
         let waits: Vec<_> = (0..5).map(|_| attempts.again(&away).map(|wait| wait.as_secs())).collect();
         assert_eq!(waits, [Some(1), Some(2), Some(4), Some(8), None]);
         assert_eq!(Attempts::new(Duration::ZERO).again(&away), None);
+    }
+
+    #[test]
+    fn how_long_the_first_attempt_took_does_not_count() {
+        let mut attempts = Attempts::new(FIRST_WAIT);
+        assert_eq!(attempts.again(&error(Reason::Unreachable, Retry::Backoff)), Some(FIRST_WAIT));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Whether any commit of the history can be asked for by its id. Version 2 always lets one.
+    /// Whether any commit of the history can be asked for by its id. Version 2 lets one, but for JGit's over ssh and `git://`.
     pub(super) fn any_commit(&self) -> bool {
         self.version2 || self.reachable
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use russh::keys::PrivateKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -80,8 +81,9 @@ struct Shared {
     limits: Limits,
     /// By a digest of what is trusted, and of the way.
     pools: Mutex<HashMap<[u8; 32], reqwest::Client>>,
-    /// By the repository's URI: servers that talk version 2.
-    remembered: Mutex<HashMap<String, Remembered>>,
+    /// Servers that talk version 2, by a digest of the repository's URI, of what is trusted and of the way: who trusts anybody, or chooses what is
+    /// between, may learn what is wrong.
+    remembered: Mutex<HashMap<[u8; 32], Remembered>>,
     /// By a digest of their texts and passphrases.
     private_keys: Mutex<HashMap<[u8; 32], Arc<PrivateKey>>>,
     /// By a digest of all by which checks differ.
@@ -208,7 +210,7 @@ impl GitClient {
     }
 
     pub(super) fn remembered(&self, repository: &Repository) -> Option<Remembered> {
-        lock(&self.0.remembered).get(&repository.uri.to_string()).cloned()
+        lock(&self.0.remembered).get(&way_key(repository)).cloned()
     }
 
     pub(super) fn remember(&self, repository: &Repository, known: Remembered) {
@@ -217,11 +219,11 @@ impl GitClient {
         if remembered.len() >= MAX_REMEMBERED {
             remembered.clear();
         }
-        remembered.insert(repository.uri.to_string(), known);
+        remembered.insert(way_key(repository), known);
     }
 
     pub(super) fn forget(&self, repository: &Repository) {
-        lock(&self.0.remembered).remove(&repository.uri.to_string());
+        lock(&self.0.remembered).remove(&way_key(repository));
     }
 }
 
@@ -239,6 +241,11 @@ fn pool_key(repository: &Repository) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// A digest of a repository's URI, and of all by which connections to its server differ.
+fn way_key(repository: &Repository) -> [u8; 32] {
+    Sha256::new_with_prefix(pool_key(repository)).chain_update(repository.uri.to_string()).finalize().into()
+}
+
 fn proxy(Proxy { url, credentials }: &Proxy) -> Result<reqwest::Proxy, SourceError> {
     let invalid = |why: String| SourceError::new(Reason::InvalidSpec, Retry::Never, format!("`proxy.url` {url} cannot be used: {why}"));
     let mut address = reqwest::Url::parse(url).map_err(|error| invalid(error.to_string()))?;
@@ -254,7 +261,9 @@ fn proxy(Proxy { url, credentials }: &Proxy) -> Result<reqwest::Proxy, SourceErr
         other => return Err(invalid(format!("it begins with {other}:, where http://, https:// and socks5:// are possible"))),
     }
     if let Some((user, password)) = credentials {
-        let set = address.set_username(user.expose()).and_then(|()| address.set_password(Some(password.expose())));
+        // A URL leaves `%` as it is, and whoever reads it takes what follows for digits.
+        let [user, password] = [user, password].map(|text| utf8_percent_encode(text.expose(), NON_ALPHANUMERIC).to_string());
+        let set = address.set_username(&user).and_then(|()| address.set_password(Some(&password)));
         set.map_err(|()| invalid("it cannot have a user and a password".to_owned()))?;
     }
     // Its own error may show the credentials.

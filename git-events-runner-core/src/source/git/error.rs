@@ -188,7 +188,22 @@ pub(super) fn malformed(repository: &Repository, what: &str) -> SourceError {
 
 /// The answer ended too early.
 pub(super) fn cut_off(repository: &Repository) -> SourceError {
-    malformed(repository, "its answer is cut off")
+    broken(repository, io::Error::new(io::ErrorKind::UnexpectedEof, "its answer is cut off"))
+}
+
+/// Whether the answer ended too early. The server is there, and may do so each time.
+pub(super) fn is_cut_off(error: &SourceError) -> bool {
+    let cause = error.cause().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// Whether a server that was asked by what is known from earlier may be another one by now; `elsewhere`: where it redirected to.
+pub(super) fn may_be_another(error: &SourceError, elsewhere: bool) -> bool {
+    match error.reason() {
+        Reason::ProtocolError | Reason::RepositoryNotFound => true,
+        Reason::AuthenticationFailed => elsewhere,
+        _ => is_cut_off(error),
+    }
 }
 
 /// More is sent than is accepted.
@@ -206,13 +221,24 @@ pub(super) fn of_wire(repository: &Repository, error: WireError, wanted: Option<
         WireError::Malformed(what) => return malformed(repository, &what),
         WireError::Remote(text) => text,
     };
+    let not_found = |commit| SourceError::reference_not_found(&Reference::Commit(commit), &repository.uri.to_string());
     match wanted {
-        // What git's and JGit's upload-pack say when they have no such commit, or do not show it.
-        Some(commit) if text.contains("not our ref") || (text.contains("not valid") && text.contains(&commit.to_string())) => {
-            SourceError::reference_not_found(&Reference::Commit(*commit), &repository.uri.to_string())
-        }
+        // What git's upload-pack says when it has no such commit, or does not show it.
+        Some(commit) if text.contains("not our ref") => not_found(*commit),
+        // And JGit's.
+        Some(commit) if text.contains("not valid") && text.contains(&commit.to_string()) => not_found(*commit).caused_by(AtNoRef),
         _ => reported(repository, &text),
     }
+}
+
+/// JGit's, over ssh and `git://`, gives only what its refs point at, although it talks version 2.
+#[derive(Debug, thiserror::Error)]
+#[error("no ref points at it")]
+struct AtNoRef;
+
+/// Whether there may be such a commit all the same, in the history of a ref.
+pub(super) fn is_at_no_ref(error: &SourceError) -> bool {
+    error.cause().is_some_and(|cause| cause.is::<AtNoRef>())
 }
 
 /// What servers say of a repository that is not there, or not shown: git and its daemon, GitHub, GitLab, Gitea and Forgejo, Azure DevOps.
@@ -263,6 +289,14 @@ mod tests {
         }
         let shown = of_wire(&repository, WireError::remote(&[b'x'; 60_000]), None).to_string();
         assert_eq!(shown, format!("https://example.com/a reports: {}", "x".repeat(MAX_REMOTE)));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_told_from_a_connection_that_fails() {
+        let repository = Repository::new(super::super::RepoUri::parse("https://example.com/a").unwrap());
+        let error = cut_off(&repository);
+        assert!(is_cut_off(&error) && error.reason() == Reason::Unreachable);
+        assert!(!is_cut_off(&no_connection(&repository, io::ErrorKind::ConnectionRefused.into())));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl<'a> Exchange<'a> {
         if let Some(capabilities) = self.transport.recall() {
             match self.list(&capabilities, name).await {
                 // The server, or what it redirects to, may have changed: ask again from the beginning.
-                Err(error) if matches!(error.reason(), Reason::ProtocolError | Reason::RepositoryNotFound) => self.transport.forget(),
+                Err(error) if error::may_be_another(&error, self.transport.leads_elsewhere()) => self.transport.forget(),
                 answer => return answer,
             }
         }
@@ -120,7 +120,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Fetches a commit, which was seen at the ref of this name; without its history, where the server can do so.
-    pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, content: Content, pack: PackSender) -> Result<(), SourceError> {
+    pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, content: Content, mut pack: PackSender) -> Result<(), SourceError> {
         let (capabilities, want) = match self.transport.recall() {
             // Of version 2: it gives any commit.
             Some(capabilities) => (capabilities, Want::exactly(*commit, content)),
@@ -131,12 +131,38 @@ impl<'a> Exchange<'a> {
                 (advertisement.capabilities, want)
             }
         };
-        let fetched = self.fetch_from(&capabilities, commit, &want, pack).await;
-        if fetched.is_err() {
+        let fetched = match self.fetch_from(&capabilities, commit, &want, &mut pack).await {
+            Err(refused) if error::is_at_no_ref(&refused) && !name.is_empty() => {
+                self.fetch_by_ref(commit, name, content, &mut pack, refused).await
+            }
+            fetched => fetched,
+        };
+        match fetched {
+            Ok(()) => pack.finish().await,
             // What is remembered of it may be out of date: the next try asks from the beginning.
-            self.transport.forget();
+            Err(_) => self.transport.forget(),
         }
         fetched
+    }
+
+    /// Fetches what a ref points at, and what came before it if that is not the commit, which was refused by itself.
+    async fn fetch_by_ref(
+        &mut self,
+        commit: &CommitId,
+        name: &str,
+        content: Content,
+        pack: &mut PackSender,
+        refused: SourceError,
+    ) -> Result<(), SourceError> {
+        let (repository, phase) = (self.repository, self.phase.clone());
+        let list = async {
+            let capabilities = self.discover(name).await?.capabilities;
+            Ok((self.list(&capabilities, name).await?, capabilities))
+        };
+        let (found, capabilities) = within_timeout(repository, &phase, list).await?;
+        let tip = found.direct.ok_or(refused)?;
+        let want = Want { ids: vec![tip], history: found.commit() != Some(*commit), content };
+        self.fetch_from(&capabilities, commit, &want, pack).await
     }
 
     async fn fetch_from(
@@ -144,7 +170,7 @@ impl<'a> Exchange<'a> {
         capabilities: &Capabilities,
         commit: &CommitId,
         want: &Want,
-        mut pack: PackSender,
+        pack: &mut PackSender,
     ) -> Result<(), SourceError> {
         let Self { repository, client, transport, phase } = self;
         if !capabilities.version2 && !capabilities.side_band {
@@ -174,7 +200,6 @@ impl<'a> Exchange<'a> {
         let (repository, phase) = (self.repository, self.phase.clone());
         within_timeout(repository, &phase, self.end_answer(&packets)).await?;
         self.transport.close().await;
-        pack.finish().await;
         Ok(())
     }
 }

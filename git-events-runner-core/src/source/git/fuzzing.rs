@@ -10,12 +10,12 @@ use super::{
     capabilities::Capabilities,
     delta,
     fetch::Fetched,
-    full_name,
+    full_name, gitmodules,
     pack::{Budget, Objects, PackError, PackReader},
     packet::{Packet, Packets, WireError},
     refs::Refs,
     store::Cancelled,
-    trees,
+    submodules, trees,
 };
 use crate::{CommitId, patterns::Patterns};
 
@@ -25,10 +25,11 @@ pub use super::ssh::fuzzing::{known_hosts, private_key};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of the fuzz targets.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("advertisement", advertisement),
     ("delta", delta),
     ("fetch_response", fetch_response),
+    ("gitmodules", gitmodules),
     ("known_hosts", known_hosts),
     ("ls_refs", ls_refs),
     ("pack", pack),
@@ -179,6 +180,21 @@ pub fn uri(data: &[u8]) {
         assert!(RepoUri::parse(&shown).is_ok_and(|again| again == uri), "{shown}");
     }
     let _ = RepoUri::parse_with_local(text, Path::new("/folder"));
+}
+
+/// What a `.gitmodules` names can be shown, and a relative URL stays on the server of its repository.
+pub fn gitmodules(data: &[u8]) {
+    for described in gitmodules::parse(data).unwrap_or_default() {
+        assert!(!described.name.contains(char::is_control), "{described:?}");
+        let Some(url) = described.url else { continue };
+        for of in ["https://example.com/group/app.git", "git@example.com:app.git", "git@[::1]:/group/app.git", "ssh://example.com/~/app"] {
+            let Ok(of) = RepoUri::parse(of) else { continue };
+            let resolved = submodules::resolve(&of, &url);
+            if let Some(Ok(uri)) = resolved.filter(|_| submodules::is_relative(&url)).map(|uri| RepoUri::parse(&uri)) {
+                assert!(uri.is_on_server_of(&of), "{url}: {uri}");
+            }
+        }
+    }
 }
 
 /// What is taken for the name of a branch says no more to a server than a name.

@@ -10,7 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{
     Response, StatusCode, Url,
-    header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue},
 };
 use ring::{
     rand::SystemRandom,
@@ -170,6 +170,9 @@ impl GitClient {
         signed.set_sensitive(true);
         let request = self.pool(&app.api)?.post(url.clone()).header(AUTHORIZATION, signed);
         let request = request.header(ACCEPT, "application/vnd.github+json").header("X-GitHub-Api-Version", "2022-11-28");
+        // Otherwise the token may do all that the App may.
+        let needed = json!({ "permissions": { "contents": "read" } }).to_string();
+        let request = request.header(CONTENT_TYPE, "application/json").body(needed);
         let mut response = request.send().await.map_err(|error| error::of_transport(&app.api, error))?;
         let body = read(&mut response).await.map_err(|error| error::of_transport(&app.api, error))?;
         if response.status() != StatusCode::CREATED {
@@ -271,6 +274,11 @@ impl<'a> App<'a> {
             403 => format!("it is forbidden: check what the App may do ({said})"),
             404 => format!(
                 "there is no installation {} of it: check installationId in the Secret, and that it is installed",
+                self.installation
+            ),
+            422 => format!(
+                "installation {} does not let it read contents: give the App the permission Contents: read-only, and let the installation's \
+                 owner accept that ({said})",
                 self.installation
             ),
             _ => return usual,

@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Repository, client::lock, uri::Reach};
+use super::{Repository, client::lock, error, uri::Reach};
 use crate::{Reason, Retry, SourceError};
 
 /// How many checks of one host are in flight. Each is a small request: with a tenth of a second for one, that is some 300 a second.
@@ -51,6 +51,8 @@ struct Failing {
 pub(super) struct Turn {
     host: Arc<Host>,
     repository: String,
+    /// It finds out whether a host that failed is back, and nobody else is let in before that.
+    finds_out: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -71,8 +73,8 @@ impl Hosts {
         };
         let permit = Arc::clone(&host.turns).acquire_owned().await.expect("it is never closed");
         // After the wait, in which it may have failed.
-        host.begin(&name, repository.timeout)?;
-        Ok(Some(Turn { host, repository: repository.uri.to_string(), _permit: permit }))
+        let finds_out = host.begin(&name, repository.timeout)?;
+        Ok(Some(Turn { host, repository: repository.uri.to_string(), finds_out, _permit: permit }))
     }
 }
 
@@ -81,13 +83,13 @@ impl Host {
         Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), failing: Mutex::default() }
     }
 
-    /// Of those whose time has come again, only one asks: the others hear of it.
-    fn begin(&self, name: &str, timeout: Duration) -> Result<(), SourceError> {
+    /// Of those whose time has come again, only one asks, of which this is true: the others hear of it.
+    fn begin(&self, name: &str, timeout: Duration) -> Result<bool, SourceError> {
         let mut failing = lock(&self.failing);
-        let (Some(not_before), now) = (failing.not_before, Instant::now()) else { return Ok(()) };
+        let (Some(not_before), now) = (failing.not_before, Instant::now()) else { return Ok(false) };
         if now >= not_before {
-            failing.not_before = Some(now + timeout);
-            return Ok(());
+            failing.not_before = Some(now + timeout.min(LONGEST));
+            return Ok(true);
         }
         let message = format!("{name} has not answered lately, so this check was left out: it is tried again within a minute");
         Err(SourceError::new(Reason::Unreachable, Retry::After(not_before - now), message))
@@ -96,20 +98,30 @@ impl Host {
 
 impl Turn {
     /// Remembers how it went.
-    pub(super) fn end<T>(self, answer: &Result<T, SourceError>) {
+    pub(super) fn end<T>(mut self, answer: &Result<T, SourceError>) {
+        self.finds_out = false;
         let mut failing = lock(&self.host.failing);
-        let is_silent = matches!(answer, Err(error) if matches!(error.reason(), Reason::Unreachable | Reason::Timeout));
+        let is_silent = |error: &SourceError| matches!(error.reason(), Reason::Unreachable | Reason::Timeout) && !error::is_cut_off(error);
+        let is_silent = answer.as_ref().is_err_and(is_silent);
         if !is_silent {
             *failing = Failing::default();
             return;
         }
         if failing.repositories.len() < MANY {
-            failing.repositories.insert(self.repository);
+            failing.repositories.insert(std::mem::take(&mut self.repository));
         }
         if failing.repositories.len() >= MANY {
             let wait = SHORTEST.saturating_mul(1 << failing.times.min(6)).min(LONGEST);
             failing.times += 1;
             failing.not_before = Some(Instant::now() + wait);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.finds_out {
+            lock(&self.host.failing).not_before = Some(Instant::now());
         }
     }
 }
@@ -185,7 +197,9 @@ mod tests {
         let hosts = Hosts::default();
         for number in 0..100 {
             let refused = SourceError::new(Reason::AuthenticationFailed, Retry::Backoff, "no");
-            take(&hosts, number).await.expect("it is asked").end::<()>(&Err(refused));
+            for answer in [refused, error::cut_off(&repository(number))] {
+                take(&hosts, number).await.expect("it is asked").end::<()>(&Err(answer));
+            }
         }
         succeed(&hosts, 0).await;
     }
@@ -198,8 +212,11 @@ mod tests {
         }
         tokio::time::advance(SHORTEST).await;
         drop(take(&hosts, 0).await.expect("its time has come"));
-        tokio::time::advance(repository(0).timeout).await;
-        succeed(&hosts, 0).await;
+        let slow = Repository { timeout: Duration::from_secs(3600), ..repository(0) };
+        let _slow = hosts.turn(&slow).await.expect("the next one may look at once");
+        assert!(take(&hosts, 1).await.is_err());
+        tokio::time::advance(LONGEST).await;
+        succeed(&hosts, 1).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -104,6 +104,10 @@ impl Transport for Http<'_> {
         self.client.remember(self.repository, Remembered { base: self.base.clone(), capabilities: capabilities.clone() });
     }
 
+    fn leads_elsewhere(&self) -> bool {
+        self.base != *self.url
+    }
+
     fn forget(&mut self) {
         self.client.forget(self.repository);
     }

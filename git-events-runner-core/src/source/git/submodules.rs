@@ -11,6 +11,7 @@ use super::{
     gitmodules::{self, Described},
     packet::printable,
     store::Failure,
+    uri::Reach,
     work_tree::SUBMODULE,
 };
 use crate::{CommitId, Reason, Retry, SourceError};
@@ -53,7 +54,13 @@ pub(super) fn find(git: &git2::Repository, index: &Index, of: &RepoUri) -> Resul
         if update.as_deref() == Some("none") {
             continue;
         }
-        let url = resolve(of, url).ok_or_else(|| malformed(&format!("the url of its submodule {shown} leads out of its server")))?;
+        let url = resolve(of, url).ok_or_else(|| match of.local_path() {
+            Some(_) => {
+                let why = "is relative, and the repository is on disk, without a server: write the whole URL";
+                malformed(&format!("the url of its submodule {shown} {why}"))
+            }
+            None => malformed(&format!("the url of its submodule {shown} leads out of its server")),
+        })?;
         found.push(Submodule { name: name.clone(), path: link.path, commit: super::local::id(link.id), url });
     }
     Ok(found)
@@ -75,16 +82,25 @@ fn read_file(git: &git2::Repository, index: &Index) -> Result<Vec<Described>, Fa
     gitmodules::parse(text.data()).map_err(|line| malformed(&format!("line {line} of its .gitmodules makes no sense")))
 }
 
+pub(super) fn is_relative(url: &str) -> bool {
+    url.starts_with("./") || url.starts_with("../")
+}
+
 /// The URI that a submodule's url stands for. One that begins with a dot is relative to that of its repository, within its server.
-fn resolve(of: &RepoUri, url: &str) -> Option<String> {
-    if !url.starts_with("./") && !url.starts_with("../") {
+pub(super) fn resolve(of: &RepoUri, url: &str) -> Option<String> {
+    if !is_relative(url) {
         return Some(url.to_owned());
+    }
+    if of.local_path().is_some() {
+        return None;
     }
     let of = of.to_string();
     let start = match of.find("://") {
         Some(scheme) => of[scheme + 3..].find('/').map(|slash| scheme + 3 + slash + 1),
         None => of.rfind("]:").map(|end| end + 2).or_else(|| of.find(':').map(|colon| colon + 1)),
     };
+    // Of a path that begins with a slash the first one stays.
+    let start = start.map(|start| if of[start..].starts_with('/') { start + 1 } else { start });
     let (server, path) = of.split_at(start?);
     let mut path = path.trim_end_matches('/');
     let mut rest = url;
@@ -144,12 +160,20 @@ impl Nested {
 
     fn part(&self, within: &Part, Submodule { path, commit, url, .. }: Submodule) -> Result<Part, SourceError> {
         let shown = [within.path.as_str(), if within.path.is_empty() { "" } else { "/" }, &printable(&path)].concat();
-        let uri = RepoUri::parse(&url).map_err(|error| {
-            let message = format!("the submodule {shown} of {} cannot be fetched: {error}", within.repository.uri);
+        let refused = |why: &str| {
+            let message = format!("the submodule {shown} of {} cannot be fetched: {why}", within.repository.uri);
             SourceError::new(Reason::ProtocolError, Retry::Backoff, message)
-        })?;
+        };
+        let uri = RepoUri::parse(&url).map_err(|error| refused(&error.to_string()))?;
         let mut repository = Repository { uri, ..self.top.clone() };
         if !repository.uri.is_on_server_of(&self.top.uri) {
+            if matches!(repository.uri.reach(), Reach::Ssh(_)) {
+                return Err(refused(&format!(
+                    "it is at {}, which needs a key, and `authConfig` goes to the repository's own server only: the submodule has to be open to \
+                     everybody there, for example over https",
+                    repository.uri
+                )));
+            }
             // Neither are the credentials shown to another server, nor is that one trusted blindly.
             repository.credentials = Credentials::None;
             repository.tls.no_verify = false;
@@ -177,6 +201,11 @@ mod tests {
             ("git@example.com:group/app.git", "../lib.git", Some("git@example.com:group/lib.git")),
             ("git@example.com:group/app.git", "../../lib.git", Some("git@example.com:lib.git")),
             ("git@example.com:app.git", "../lib.git", Some("git@example.com:lib.git")),
+            ("git@example.com:/app.git", "../lib.git", Some("git@example.com:/lib.git")),
+            ("git@example.com:/group/app.git", "../../lib.git", Some("git@example.com:/lib.git")),
+            ("git@example.com:/app.git", "./lib.git", Some("git@example.com:/app.git/lib.git")),
+            ("git@example.com:/app.git", "../../lib.git", None),
+            ("git@[::1]:/app.git", "../lib.git", Some("git@[::1]:/lib.git")),
             ("git@[::1]:app.git", "../lib.git", Some("git@[::1]:lib.git")),
             ("git@example.com:app.git", "../../lib.git", None),
             ("ssh://me@example.com:2222/~/app", "../lib", Some("ssh://me@example.com:2222/~/lib")),

@@ -21,6 +21,11 @@ pub(super) trait Transport: Send {
     /// Keeps what the server can do for later, if that spares anything then.
     fn remember(&self, _capabilities: &Capabilities) {}
 
+    /// Whether what is known from earlier leads elsewhere than the repository's own URI.
+    fn leads_elsewhere(&self) -> bool {
+        false
+    }
+
     /// What is known of the server from earlier is wrong.
     fn forget(&mut self) {}
 

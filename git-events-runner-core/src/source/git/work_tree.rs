@@ -18,6 +18,7 @@ use git2::{Index, IndexEntry, IndexTime, Odb};
 
 use super::{
     convert::Conversion,
+    packet::printable,
     store::{Cancelled, Failure},
 };
 
@@ -48,7 +49,7 @@ pub(super) fn write(git: &git2::Repository, index: &mut Index, into: &Path, canc
         let Some(mut entry) = index.get(position) else { break };
         let path = folders.place(&entry.path)?;
         if entry.mode == SUBMODULE {
-            fs::create_dir(&path).map_err(|error| Failure::Write(path, error))?;
+            fs::create_dir(&path).map_err(|error| failure(path, &entry.path, error))?;
             continue;
         }
         let conversion = match has_attributes && entry.mode != LINK {
@@ -78,7 +79,7 @@ impl Folders<'_> {
         let common = folder[..common].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         for slash in (common..folder.len()).filter(|at| folder[*at] == b'/') {
             let new = in_top(&folder[..slash]);
-            fs::create_dir(&new).map_err(|error| Failure::Write(new, error))?;
+            fs::create_dir(&new).map_err(|error| failure(new, &folder[..slash], error))?;
         }
         let place = in_top(path);
         self.current = folder.to_vec();
@@ -90,15 +91,31 @@ fn write_entry(odb: &Odb<'_>, entry: &IndexEntry, conversion: Conversion, path: 
     let blob = odb.read(entry.id).map_err(Failure::Broken)?;
     let converted = conversion.apply(blob.data(), entry.id);
     let content = converted.as_deref().unwrap_or(blob.data());
+    if entry.mode == LINK && (content.is_empty() || content.contains(&0)) {
+        return Err(Failure::Broken(git2::Error::from_str(&format!("its symbolic link {} leads nowhere", shown(&entry.path)))));
+    }
     let done = match entry.mode {
         LINK => symlink(OsStr::from_bytes(content), path),
         mode => write_file(path, if mode == EXECUTABLE { 0o777 } else { 0o666 }, content),
     };
-    done.map_err(|error| Failure::Write(path.to_owned(), error))?;
+    done.map_err(|error| failure(path.to_owned(), &entry.path, error))?;
     written.files += 1;
     written.bytes += content.len() as u64;
     written.lfs_pointers += u64::from(content.starts_with(LFS_POINTER));
     Ok(())
+}
+
+/// Why something that the commit has under this name was not written.
+fn failure(path: PathBuf, name: &[u8], error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::InvalidFilename {
+        return Failure::Broken(git2::Error::from_str(&format!("its file {} cannot be here: {error}", shown(name))));
+    }
+    Failure::Write(path, error)
+}
+
+/// A name that may be long.
+fn shown(name: &[u8]) -> String {
+    printable(name).chars().take(100).collect()
 }
 
 /// Makes a file, with the permissions that the umask leaves of these.
