@@ -91,11 +91,14 @@ fn ensure_current(cloner: &Path) -> Result<()> {
     Ok(())
 }
 
-/// When a file in a folder was last changed.
+/// When a file in a folder was last changed that a program is made of.
 fn newest(folder: &Path) -> Result<SystemTime> {
     let mut newest = SystemTime::UNIX_EPOCH;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
+        if ["tests", "tests.rs"].iter().any(|tests| entry.file_name() == *tests) {
+            continue;
+        }
         let changed = if entry.file_type()?.is_dir() { self::newest(&entry.path())? } else { entry.metadata()?.modified()? };
         newest = newest.max(changed);
     }
