@@ -13,6 +13,8 @@ lint:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
 	cargo deny check bans licenses sources
 	cargo check -p git-events-runner-core --no-default-features
+	cargo check --manifest-path git-events-runner-core/fuzz/Cargo.toml --target-dir target/fuzz
+	cargo check --manifest-path git-events-runner-operator/fuzz/Cargo.toml --target-dir target/fuzz
 	@tree=$$(cargo tree -p git-events-runner-core --no-default-features -e normal --prefix none) && \
 	if echo "$$tree" | grep -E '^(kube|git2|reqwest|tokio) '; then echo "core depends on it without any feature"; exit 1; fi
 

@@ -6,6 +6,7 @@ mod operator {
     mod broken;
     mod by_hand;
     mod canary;
+    mod crowd;
     mod deletion;
     mod documentation;
     mod fixture;

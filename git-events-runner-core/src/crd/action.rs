@@ -174,7 +174,7 @@ pub struct ActionJob {
     /// Secrets and ConfigMaps of the trigger's namespace whose keys become variables of the worker's environment.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env_from: Vec<EnvFromSource>,
-    /// Resources of the worker, and of the cloner, which comes before it: so the Pod asks for them once.
+    /// Resources of the worker, and of the cloner. They run one after the other, so that the Pod needs them once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// Secrets of the trigger's namespace with which images are pulled.
