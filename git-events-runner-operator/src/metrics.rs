@@ -61,7 +61,7 @@ impl Metrics {
             webhook_duration: seconds(&mut all, "webhook_duration", "How long the answer to a webhook took"),
             triggers: add(&mut all, "triggers", "Triggers that the leader evaluates, by kind", Family::default()),
             runs_waiting: add(&mut all, "runs_waiting", "Runs that are registered and wait for their turn", Gauge::default()),
-            runs_running: add(&mut all, "runs_running", "Runs that have begun and not ended", Gauge::default()),
+            runs_running: add(&mut all, "runs_running", "Sources of which the last run has begun and not ended", Gauge::default()),
             requests_pending: add(&mut all, "requests_pending", "Requests that are accepted and not acted on", Gauge::default()),
             leader: add(&mut all, "leader", "1 if this replica is the leader", Gauge::default()),
             config_failures: add(&mut all, "config_failures", "Versions of the runtime config that could not be used", Counter::default()),

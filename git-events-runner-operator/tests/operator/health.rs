@@ -139,8 +139,11 @@ async fn a_webhook_that_anybody_could_fire_says_so_and_stays_closed() {
     f.put(with(open.clone(), "webhook.allowUnauthenticated", false)).await;
     let auth = json!({ "secretRef": { "name": "later" }, "key": "token" });
     f.put(with(with(webhook_trigger("token", "app", "act"), "webhook.allowUnauthenticated", false), "webhook.authConfig", auth)).await;
+    f.put(with(webhook_trigger("nothing", "app", "act"), "sources.watchOn", json!({ "files": ["!docs/"] }))).await;
     let operator = f.operator(&[]);
 
+    let message = is_wrong(&f, "WebhookTrigger", "nothing", "InvalidSpec", "Stalled").await;
+    assert!(message.contains("files"), "{message}");
     let message = is_wrong(&f, "WebhookTrigger", "it", "AuthenticationRequired", "Stalled").await;
     assert!(message.contains("webhook.authConfig") && message.contains("webhook.allowUnauthenticated"), "{message}");
     let message = is_wrong(&f, "WebhookTrigger", "token", "SecretNotFound", "Reconciling").await;
@@ -148,7 +151,7 @@ async fn a_webhook_that_anybody_could_fire_says_so_and_stays_closed() {
     let status = f.status("WebhookTrigger", "it").await;
     assert_eq!((&status["state"], &status["webhookPath"]), (&json!("WrongConfig"), &json!(format!("/{}/it/app", f.namespace))));
     let post = |name: &str, token: &str| operator.webhook(&format!("/{}/{name}/app", f.namespace), ("x-trigger-auth", token)).unwrap();
-    for name in ["it", "token"] {
+    for name in ["it", "token", "nothing"] {
         let closed = post(name, "");
         assert!(closed.status == 503 && !closed.body.to_string().contains("later"), "{closed:?}");
     }
