@@ -253,13 +253,10 @@ pub async fn prepare(
         record::record(store, id, &loaded, &change).await?;
     }
     memory.evaluated(plan, &outcomes, now);
-    let to_settle = unsettled || changed || memory.may_have_leftovers;
-    if !to_settle {
-        memory.succeeded();
-    }
     let awaited = outcomes.values().any(|outcome| matches!(outcome, Outcome::Awaited));
     let look_again = awaited.then(|| now.saturating_add(AWAIT_COMMIT).unwrap_or(Timestamp::MAX));
     let next = if again { Some(now) } else { [due.next, memory.next(), look_again].into_iter().flatten().min() };
+    let to_settle = unsettled || changed || memory.may_have_leftovers;
     Ok(Evaluation { sources: outcomes, not_released: vec![], next, to_settle })
 }
 
@@ -301,9 +298,6 @@ async fn glance(
         outcomes.insert(name, outcome);
     }
     memory.evaluated(plan, &outcomes, now);
-    if !memory.may_have_leftovers {
-        memory.succeeded();
-    }
     let next = [due.next, memory.next()].into_iter().flatten().min();
     Some(Evaluation { sources: outcomes, not_released: vec![], next, to_settle: memory.may_have_leftovers })
 }

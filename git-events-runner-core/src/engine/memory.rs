@@ -70,8 +70,9 @@ impl Memory {
         self.failing.values().map(|failing| failing.not_before).min()
     }
 
-    /// Says that an evaluation came to something, and that what it has left to settle is settled.
-    pub(super) fn succeeded(&mut self) {
+    /// Says that everything is settled but runs that may still be registered. Whatever fails before that has it settled again.
+    pub(super) fn settled(&mut self, may_have_leftovers: bool) {
+        self.may_have_leftovers = may_have_leftovers;
         self.failing_whole = None;
     }
 

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use super::EvaluateError;
 use crate::{
-    Action, ActionError, Catalog, Change, ConcurrencyPolicy, PendingRequest, Released, RequestId, RunKey, RunPhase, RunRef, RunRequest,
-    RunResult, RunStatus, SourceState, StateStore, Trigger, TriggerId, TriggerState, WaitingRun,
+    Action, ActionError, Catalog, Change, ConcurrencyPolicy, Loaded, PendingRequest, Released, RequestId, RunKey, RunPhase, RunRef,
+    RunRequest, RunResult, RunStatus, SourceState, StateStore, Trigger, TriggerId, TriggerState, WaitingRun,
 };
 
 /// What became of the runs that waited.
@@ -30,17 +30,16 @@ pub async fn release_waiting(triggers: &[&dyn Trigger], store: &dyn StateStore, 
     let mut waiting = vec![];
     for trigger in triggers {
         let id = trigger.id();
-        let state = match store.recent(id) {
-            Some(recent) => recent.state,
-            None => match store.load(id).await {
-                Ok(loaded) => loaded.state,
-                Err(error) => {
-                    releases.failed.push((id.clone(), error.into()));
-                    continue;
-                }
-            },
+        let known = match store.recent(id) {
+            Some(recent) => Ok(recent),
+            None => store.load(id).await,
         };
-        waiting.extend(state.waiting.into_iter().map(|(name, run)| (run.instant, RunRef { name, uid: run.uid }, *trigger)));
+        match known {
+            Ok(Loaded { state, .. }) => {
+                waiting.extend(state.waiting.into_iter().map(|(name, run)| (run.instant, RunRef { name, uid: run.uid }, *trigger)));
+            }
+            Err(error) => releases.failed.push((id.clone(), error.into())),
+        }
     }
     waiting.sort_unstable_by(|(instant, run, _), (other_instant, other, _)| (instant, run).cmp(&(other_instant, other)));
     let mut full = BTreeSet::new();

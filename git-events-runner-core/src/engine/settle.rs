@@ -51,7 +51,6 @@ pub async fn settle(
     let id = trigger.id();
     let loaded = store.load(id).await?;
     if !memory.may_have_leftovers && !is_unfinished(&loaded.state) {
-        memory.succeeded();
         return Ok(Settled { next: memory.next(), ..Settled::default() });
     }
     let state = &loaded.state;
@@ -118,10 +117,9 @@ pub async fn settle(
     // What is registered and not recorded may be at work still; it is looked at again when it is old enough.
     let others = runs.iter().filter(|status| status.phase.has_not_begun() && !is_named(state, &status.run));
     let registered_at = others.map(|status| status.request.registered_at).filter(|at| *at > oldest_waiting).min();
-    memory.may_have_leftovers = registered_at.is_some();
+    memory.settled(registered_at.is_some());
     let old_enough = registered_at.map(|at| at.saturating_add(waiting_timeout).unwrap_or(Timestamp::MAX));
     let room_again = (state.waiting.len() >= MAX_WAITING && !change.not_waiting.is_empty()).then_some(now);
-    memory.succeeded();
     settled.next = [settled.next, old_enough, memory.next(), room_again].into_iter().flatten().min();
     Ok(settled)
 }

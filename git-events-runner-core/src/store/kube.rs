@@ -93,7 +93,8 @@ impl KubeStore {
         self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds requests to what is pending now. What others add at the same time is kept; if one of these replaces others, or there is little room, that is a conflict.
+    /// Adds requests to what is pending now. What others add at the same time is kept; if one of these replaces others, or there is little room,
+    /// that is a conflict.
     async fn add(&self, id: &TriggerId, requests: &[FireRequest]) -> Result<Vec<Result<Accepted, PendingFull>>, StateError> {
         let (_, Loaded { state: before, version, .. }) = self.read(id).await?;
         let mut after = before.clone();

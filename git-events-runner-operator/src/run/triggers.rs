@@ -382,9 +382,10 @@ impl Triggers {
         let is_to_come = missing.values().any(|problem| !problem.is_for_good);
         let times = if is_to_come { looked_up.times.saturating_add(1) } else { 0 };
         let may_go = object.webhook().is_some_and(|webhook| webhook.auth_config.is_some());
-        let again = match is_to_come {
-            true => Some(now + LOOK_UP_AGAIN.saturating_mul(1 << times.min(8)).min(LOOK_UP_AT_LEAST)),
-            false => may_go.then(|| now + LOOK_UP_SECRETS),
+        let again = if is_to_come {
+            Some(now + LOOK_UP_AGAIN.saturating_mul(1 << times.min(8)).min(LOOK_UP_AT_LEAST))
+        } else {
+            may_go.then(|| now + LOOK_UP_SECRETS)
         };
         tracked.looked_up = LookedUp { generation: Some(plan.generation), again, times };
         tracked.problems.missing = missing;

@@ -32,6 +32,18 @@ async fn crowd(operator: &Operator, path: &str) -> Vec<u16> {
     join_all(sent).await.into_iter().map(Result::unwrap).collect()
 }
 
+/// An operator with a trigger whose requests have to have this token, and the path of that.
+async fn guarded(f: &Fixture, token: &str, args: &[&str]) -> (Operator, String) {
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    f.put(secret("hook", &[("token", token)])).await;
+    let auth = json!({ "authConfig": { "secretRef": { "name": "hook" }, "key": "token" } });
+    f.put(with(webhook_trigger("hook", "app", "act"), "webhook", auth)).await;
+    let operator = f.operator(args);
+    f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
+    (operator, format!("/{}/hook/app", &*f.namespace))
+}
+
 #[tokio::test]
 async fn strangers_do_not_have_the_api_server_asked_for_a_secret_as_often_as_they_like() {
     let f = Fixture::new(Auth::None).await;
@@ -69,14 +81,7 @@ async fn strangers_do_not_have_the_api_server_asked_for_a_secret_as_often_as_the
 #[tokio::test]
 async fn while_the_api_server_is_away_strangers_are_refused_as_before_and_others_are_to_come_back() {
     let f = Fixture::alone(Auth::None).await;
-    f.put(git_repo("app", &f.server.uri("app"))).await;
-    f.put(action("act")).await;
-    f.put(secret("hook", &[("token", "the-secret-of-the-hook")])).await;
-    let auth = json!({ "authConfig": { "secretRef": { "name": "hook" }, "key": "token" } });
-    f.put(with(webhook_trigger("hook", "app", "act"), "webhook", auth)).await;
-    let operator = f.operator(&["--secrets-cache-time", "0"]);
-    f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
-    let path = format!("/{}/hook/app", &*f.namespace);
+    let (operator, path) = guarded(&f, "the-secret-of-the-hook", &["--secrets-cache-time", "0"]).await;
     let code = |token: &str| operator.webhook(&path, ("x-trigger-auth", token)).unwrap().status;
     assert_eq!(code("another"), 403);
     f.cluster.stop_api_server().unwrap();
@@ -92,14 +97,7 @@ async fn while_the_api_server_is_away_strangers_are_refused_as_before_and_others
 #[tokio::test]
 async fn a_new_secret_counts_at_once_and_strangers_do_not_have_it_read_again_and_again() {
     let f = Fixture::new(Auth::None).await;
-    f.put(git_repo("app", &f.server.uri("app"))).await;
-    f.put(action("act")).await;
-    f.put(secret("hook", &[("token", "the-old-secret-of-the-hook")])).await;
-    let auth = json!({ "authConfig": { "secretRef": { "name": "hook" }, "key": "token" } });
-    f.put(with(webhook_trigger("hook", "app", "act"), "webhook", auth)).await;
-    let operator = f.operator(&["--secrets-cache-time", "3600"]);
-    f.wait_for_ready("WebhookTrigger", "hook", "True", "Watching").await;
-    let path = format!("/{}/hook/app", &*f.namespace);
+    let (operator, path) = guarded(&f, "the-old-secret-of-the-hook", &["--secrets-cache-time", "3600"]).await;
     let code = |token: &str| operator.webhook(&path, ("x-trigger-auth", token)).unwrap().status;
     assert_eq!(code("the-old-secret-of-the-hook"), 202);
     f.patch("Secret", "hook", json!({ "stringData": { "token": "the-new-secret-of-the-hook" } })).await;
