@@ -5,7 +5,7 @@ quickstart:
 	cargo run -q -p git-events-runner-operator -- local examples/quickstart
 
 test:
-	cargo test --workspace --all-features
+	cargo test --workspace --all-features --no-fail-fast
 
 lint:
 	cargo fmt --all --check

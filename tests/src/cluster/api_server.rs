@@ -104,6 +104,20 @@ impl ApiServer {
         Ok(())
     }
 
+    /// Waits until what the fields of our kinds mean is published, which is a moment after they are served: `kubectl explain` reads it.
+    pub async fn describe_crds(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ESTABLISHED_WITHIN;
+        let api = format!("/apis/{}/{}", crd::GROUP, crd::VERSION);
+        loop {
+            let (_, described) = self.send(Method::GET, &format!("/openapi/v3{api}"), "application/json", String::new()).await?;
+            if crd::all().iter().all(|crd| described["paths"].get(format!("{api}/{}", crd.spec.names.plural)).is_some()) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the fields of our kinds are not described");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Creates an object from YAML or JSON in a collection, given by its path, and answers what became of it.
     pub async fn create(&self, collection: &str, manifest: String) -> anyhow::Result<Value> {
         let (status, answer) = self.send(Method::POST, collection, "application/yaml", manifest).await?;
