@@ -108,7 +108,9 @@ fn the_credentials_are_for_submodules_on_the_same_server_only() {
         }
     });
     let other = add(&app, "elsewhere", inner, &elsewhere);
-    with(other).run().assert_failure_about(3, &["the submodule elsewhere: ", &elsewhere, "none are configured"]);
+    with(other)
+        .run()
+        .assert_failure_about(3, &["the submodule elsewhere: ", &elsewhere, "the submodule has to be open to everybody there"]);
     let request = requests.recv_timeout(Duration::from_secs(10)).unwrap().to_lowercase();
     assert!(request.starts_with("get /lib.git/info/refs") && !request.contains("authorization"), "{request}");
 }

@@ -12,10 +12,10 @@ use super::{
     full_name, local,
     step::Listener,
     store::{self, Cancelled, Failure, Kept, Store, blocking},
-    submodules::{Nested, Submodule},
+    submodules::{ELSEWHERE, Nested, Submodule},
     work_tree::Written,
 };
-use crate::{CommitId, Revision, SourceError};
+use crate::{CommitId, Reason, Revision, SourceError};
 
 /// How a commit is checked out.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub(super) async fn check_out(
     let name = full_name(&revision.reference)?.unwrap_or_default();
     let mut checkout = Checkout { client, options, deadline, limits: client.limits().clone() };
     let (repository, into) = (repository.clone(), into.to_owned());
-    let top = Part { repository, commit: revision.commit, name, into, path: String::new() };
+    let top = Part { repository, commit: revision.commit, name, into, path: String::new(), is_elsewhere: false };
     let mut nested = Nested::of(&top.repository);
     let mut found = checkout.part(&top).await?;
     nested.add(&top, found)?;
@@ -66,15 +66,21 @@ pub(super) struct Part {
     pub(super) into: PathBuf,
     /// Where it is in the whole, to be shown; empty for the whole.
     pub(super) path: String,
+    /// It is on another server than the whole, and gets no credentials.
+    pub(super) is_elsewhere: bool,
 }
 
 impl Part {
     /// An error of a submodule says so.
     pub(super) fn explain(&self, error: SourceError) -> SourceError {
-        match self.path.as_str() {
-            "" => error,
-            path => SourceError::new(error.reason(), error.retry(), format!("the submodule {path}: {error}")).caused_by(error),
-        }
+        let message = match self.path.as_str() {
+            "" => return error,
+            path if self.is_elsewhere && error.reason() == Reason::AuthenticationFailed => {
+                format!("the submodule {path}: {} asks for credentials, {ELSEWHERE}", self.repository.uri)
+            }
+            path => format!("the submodule {path}: {error}"),
+        };
+        SourceError::new(error.reason(), error.retry(), message).caused_by(error)
     }
 }
 

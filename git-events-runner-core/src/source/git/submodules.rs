@@ -25,6 +25,10 @@ const MAX_COUNT: usize = 1000;
 /// The most bytes that `.gitmodules` may have.
 const MAX_FILE: usize = 1 << 20;
 
+/// What to do where a submodule needs credentials that it does not get.
+pub(super) const ELSEWHERE: &str =
+    "and `authConfig` goes to the repository's own server only: the submodule has to be open to everybody there";
+
 /// A submodule of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Submodule {
@@ -166,20 +170,17 @@ impl Nested {
         };
         let uri = RepoUri::parse(&url).map_err(|error| refused(&error.to_string()))?;
         let mut repository = Repository { uri, ..self.top.clone() };
-        if !repository.uri.is_on_server_of(&self.top.uri) {
+        let is_elsewhere = !repository.uri.is_on_server_of(&self.top.uri);
+        if is_elsewhere {
             if matches!(repository.uri.reach(), Reach::Ssh(_)) {
-                return Err(refused(&format!(
-                    "it is at {}, which needs a key, and `authConfig` goes to the repository's own server only: the submodule has to be open to \
-                     everybody there, for example over https",
-                    repository.uri
-                )));
+                return Err(refused(&format!("it is at {}, which needs a key, {ELSEWHERE}, for example over https", repository.uri)));
             }
             // Neither are the credentials shown to another server, nor is that one trusted blindly.
             repository.credentials = Credentials::None;
             repository.tls.no_verify = false;
         }
         let into = within.into.join(OsStr::from_bytes(&path));
-        Ok(Part { repository, commit, name: String::new(), into, path: shown })
+        Ok(Part { repository, commit, name: String::new(), into, path: shown, is_elsewhere })
     }
 }
 
