@@ -55,7 +55,7 @@ const SIGNED: &str = "/default/signed/app";
 const SLACK: Duration = Duration::from_secs(15);
 
 /// How soon a right request is answered whatever the others do.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(9);
 
 /// How many connections are served at a time.
 const CONNECTIONS: usize = 400;

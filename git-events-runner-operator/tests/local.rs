@@ -305,11 +305,12 @@ fn a_second_process_on_the_same_state_is_refused() -> Result<()> {
 fn a_deadline_ends_all_that_a_run_has_started() -> Result<()> {
     let folder = Folder::new("x")?;
     let action = "sleep 300 & echo $! >$HOME/pid; wait";
-    folder.write("all.yaml", &(manifests(action) + "    activeDeadlineSeconds: 1\n"))?;
+    folder.write("all.yaml", &(manifests(action) + "    activeDeadlineSeconds: 5\n"))?;
     let (status, output) = folder.start(&["--once"])?.finish()?;
     assert_eq!(status.code(), Some(1));
     assert!(output.iter().any(|line| line.contains("failed") && line.contains("deadline")), "{output:?}");
     let child = folder.lines("pid").concat();
+    assert_ne!(child, "");
     wait_for("the end of what it has started", || (!Path::new("/proc").join(&child).exists()).then_some(()))
 }
 
@@ -324,7 +325,7 @@ fn config(name: &str, namespace: &str, content: &str) -> String {
 #[test]
 fn the_runtime_config_of_the_manifests_takes_effect() -> Result<()> {
     let folder = Folder::new("env >$HOME/env; echo ran >>$HOME/runs; exec sleep 300")?;
-    let content = "action:\n  activeDeadlineSeconds: 1\n  containers: {worker: {variablesPrefix: GIT_EVENT_}}";
+    let content = "action:\n  activeDeadlineSeconds: 5\n  containers: {worker: {variablesPrefix: GIT_EVENT_}}";
     folder.write("config.yaml", &config("git-events-runner-config", "operators", content))?;
     let (status, output) = folder.start(&["--once"])?.finish()?;
     assert_eq!(status.code(), Some(1));

@@ -225,6 +225,7 @@ BUILTIN_SSH_SERVER_USER = git
 [database]
 DB_TYPE = sqlite3
 PATH = {root}/gitea.db
+SQLITE_TIMEOUT = 60000
 [security]
 INSTALL_LOCK = true
 SECRET_KEY = of-the-tests
@@ -233,6 +234,7 @@ PASSWORD_HASH_ALGO = pbkdf2$1$50
 ROOT = {root}/repositories
 [webhook]
 ALLOWED_HOST_LIST = loopback
+DELIVER_TIMEOUT = 60
 [log]
 LEVEL = Warn
 "

@@ -1,10 +1,15 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+
+/// The ports of our servers. Those from 32768 on are given to whoever asks the system for any port, or connects to somebody.
+const PORTS: Range<u16> = 12_000..32_000;
 
 /// An answer of the webhook listener.
 #[derive(Debug)]
@@ -14,9 +19,17 @@ pub struct Answer {
     pub body: serde_json::Value,
 }
 
-/// A port that nothing listens on now.
+/// A port that nothing listens on now, and that nobody else of this process is given.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    for _ in PORTS {
+        let number = std::process::id().wrapping_mul(100).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (number % PORTS.len() as u32) as u16;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }
 
 /// Sends a request with a body to a port of this machine, and reads the answer.
@@ -33,7 +46,7 @@ pub fn send_to(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
 /// Posts an empty webhook request, calls `answered` as soon as the answer has begun, with its status, and then reads the rest of it.
 pub fn post_and(port: u16, path: &str, answered: impl FnOnce(u16) -> Result<()>) -> Result<Answer> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.write_all(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes())?;
     let mut answer = vec![0; "HTTP/1.1 202".len()];
     stream.read_exact(&mut answer)?;
@@ -54,7 +67,7 @@ pub(crate) fn exchange(port: u16, method: &str, path: &str, headers: &[(&str, &s
 
 fn exchange_with(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(u16, String, String)> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
     stream.write_all(format!("{head}\r\n").as_bytes())?;

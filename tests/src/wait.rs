@@ -3,9 +3,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Waits until something is there; after thirty seconds it fails, saying what was waited for.
+/// Waits until something is there; after two minutes it fails, saying what was waited for.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    wait_within(Duration::from_secs(30), what, look)
+    wait_within(Duration::from_secs(120), what, look)
 }
 
 /// The same with another time within which it must be there.

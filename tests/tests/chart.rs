@@ -205,7 +205,9 @@ async fn a_release_is_upgraded_rolled_back_uninstalled_and_installed_again_and_o
     }
     let repo = json!({ "apiVersion": "git-events-runner.rs/v1alpha1", "kind": "GitRepo", "metadata": { "name": "app" },
         "spec": { "repoUri": "https://git.example.com/app" } });
-    server.create("/apis/git-events-runner.rs/v1alpha1/namespaces/default/gitrepos", repo.to_string()).await.unwrap();
+    let repos = "/apis/git-events-runner.rs/v1alpha1/namespaces/default/gitrepos";
+    server.serve(repos).await.unwrap();
+    server.create(repos, repo.to_string()).await.unwrap();
     let installed = left(&server, KINDS);
     assert!(installed.len() >= 12, "{installed:?}");
 

@@ -187,7 +187,7 @@ async fn no_pack_takes_more_than_its_share_of_memory_or_time() {
         println!("{what}: {took:?}, {} MB: {error}", grown >> 20);
         assert_eq!(error.reason(), reason, "{what}: {error}");
         assert!(error.to_string().contains(message), "{what}: {error}");
-        assert!(took < Duration::from_secs(18), "{what}: {took:?}");
+        assert!(took < Duration::from_secs(30), "{what}: {took:?}");
         assert!(grown < MEMORY, "{what}: {} MB", grown >> 20);
     }
 

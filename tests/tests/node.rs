@@ -52,7 +52,7 @@ async fn pods_are_containers_that_reach_the_api_server_and_this_machine() {
     assert_eq!(run(cluster, &namespace, "fails", "echo oh >&2; exit 1").await, ("Failed".into(), "oh\n".into()));
 
     let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-    let connect = format!("nc -w 1 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && test -s {token} && echo $?");
+    let connect = format!("nc -w 30 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && test -s {token} && echo $?");
     assert_eq!(run(cluster, &namespace, "connects", &connect).await, ("Succeeded".into(), "0\n".into()));
 
     let listener = TcpListener::bind((cluster.machine().unwrap(), 0)).unwrap();

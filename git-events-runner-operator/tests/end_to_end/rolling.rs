@@ -81,7 +81,6 @@ spec:
 ",
     );
     let mut asked = Asked::default();
-    asked.once(&f, &repo);
     f.wait_until_ready("webhooktrigger/posted");
     asked.once(&f, &repo);
 

@@ -102,7 +102,7 @@ impl<'a> Place<'a> {
         self.write("left.yaml", &LEFT.replace("COMMIT", &self.servers.commit()?))?;
         let leave = "git-events-runner crds | kubectl apply --server-side --force-conflicts -f -
 kubectl wait --for=condition=Established customresourcedefinitions --all --timeout=1m
-kubectl apply -f left.yaml
+until kubectl apply -f left.yaml; do sleep 0.2; done
 kubectl replace --subresource=status -f left.yaml";
         let (is_well, printed) = self.run(leave).await?;
         ensure!(is_well, "{printed}");

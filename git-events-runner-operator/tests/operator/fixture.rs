@@ -18,7 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 
 /// How long what the operator is to do may take.
-pub const WITHIN: Duration = Duration::from_secs(30);
+pub const WITHIN: Duration = Duration::from_secs(60);
 
 /// A namespace of a cluster, a git server, and what an operator may do there. Operators watch this namespace only.
 pub struct Fixture {
@@ -56,7 +56,7 @@ impl Fixture {
 
     /// Starts a replica.
     pub fn operator_unready(&self, args: &[&str]) -> Operator {
-        self.start(&[&["--leader-lease-duration", "6", "--leader-lease-grace", "2"], args].concat())
+        self.start(&[&["--leader-lease-duration", "12", "--leader-lease-grace", "6"], args].concat())
     }
 
     /// The same with these arguments alone, and waits until it is ready.
@@ -171,7 +171,7 @@ impl Fixture {
     pub async fn history(&self) -> History {
         let jobs = Api::<Job>::namespaced(self.client.clone(), &self.namespace);
         let now = jobs.list_metadata(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
-        let changes = jobs.watch(&WatchParams::default(), &now).await.unwrap();
+        let changes = jobs.watch(&WatchParams::default().disable_bookmarks(), &now).await.unwrap();
         History(changes.map(|change| change.unwrap()).boxed())
     }
 
@@ -190,6 +190,18 @@ impl Fixture {
     pub async fn wait_for_succeeded(&self, number: usize) -> Vec<Job> {
         let succeeded = |jobs: &Vec<Job>| jobs.iter().filter(|found| job::phase(found) == RunPhase::Succeeded).count() >= number;
         wait_for(&format!("{number} Jobs that have succeeded"), async || Some(self.jobs().await).filter(succeeded)).await
+    }
+
+    /// Waits until these are the Events about an object, by their reasons.
+    pub async fn wait_for_events(&self, kind: &str, name: &str, reasons: &[&str]) {
+        wait_for(&format!("{kind} {name}: the Events {reasons:?}"), async || (self.events(kind, name).await == reasons).then_some(()))
+            .await;
+    }
+
+    /// Waits until there is an Event about an object that has this reason.
+    pub async fn wait_for_event(&self, kind: &str, name: &str, reason: &str) {
+        let is_there = async || self.events(kind, name).await.iter().any(|told| told == reason).then_some(());
+        wait_for(&format!("{kind} {name}: the Event {reason}"), is_there).await;
     }
 
     /// The reasons of the Events about an object, in the order in which they were told.

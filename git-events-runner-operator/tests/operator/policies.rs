@@ -19,7 +19,7 @@ pub async fn ask(f: &Fixture, operator: &Operator, path: &str) -> String {
 }
 
 async fn is_held(f: &Fixture, kind: &str, name: &str) {
-    wait_for(&format!("{name} is held"), async || f.events(kind, name).await.contains(&"RunHeld".to_owned()).then_some(())).await;
+    f.wait_for_event(kind, name, "RunHeld").await;
 }
 
 fn pending(status: &Value) -> usize {
@@ -183,7 +183,7 @@ async fn record_takes_a_baseline_when_the_trigger_comes_and_runs_for_what_comes_
         let is_at = |status: &Value| status["checkedSources"]["app"]["commitHash"] == first.to_string();
         f.wait_for_status(kind, name, "the baseline", is_at).await;
         f.wait_for_ready(kind, name, "True", "Watching").await;
-        assert_eq!(f.events(kind, name).await, ["Baseline"]);
+        f.wait_for_events(kind, name, &["Baseline"]).await;
     }
     assert!(f.jobs().await.is_empty());
     let second = repo.push("main", &[("file", "2")]).unwrap();

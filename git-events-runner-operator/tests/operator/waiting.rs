@@ -70,7 +70,7 @@ async fn a_run_that_waits_too_long_is_given_up_and_tried_again() {
     assert_eq!(status["checkedSources"]["app"]["lastJob"]["result"], "Expired");
     assert!(status["checkedSources"]["app"]["commitHash"].is_null(), "the commit counts as new again: {status}");
     assert!(operator.metrics().unwrap().lines().any(|line| line.starts_with("git_events_runner_runs_finished_total{result=\"Expired\"} ")));
-    wait_for("the Event", async || f.events("ScheduleTrigger", "it").await.contains(&"RunExpired".to_owned()).then_some(())).await;
+    f.wait_for_event("ScheduleTrigger", "it", "RunExpired").await;
     f.wait_for_phases(&[RunPhase::Running]).await;
 
     let second = f.wait_for_phases(&[RunPhase::Running, RunPhase::Waiting]).await.remove(1);
@@ -97,8 +97,8 @@ async fn a_job_that_is_deleted_by_hand_before_it_begins_is_made_again() {
     f.wait_for_phases(&[RunPhase::Succeeded, RunPhase::Succeeded]).await;
     let succeeded = |status: &Value| status["checkedSources"]["app"]["lastJob"]["result"] == "Succeeded";
     f.wait_for_status("ScheduleTrigger", "it", "its end", succeeded).await;
-    let events = f.events("ScheduleTrigger", "it").await;
-    assert_eq!(events, ["RunRegistered", "RunDeleted", "RunRegistered", "RunReleased", "RunSucceeded"]);
+    let told = ["RunRegistered", "RunDeleted", "RunRegistered", "RunReleased", "RunSucceeded"];
+    f.wait_for_events("ScheduleTrigger", "it", &told).await;
 }
 
 #[tokio::test]

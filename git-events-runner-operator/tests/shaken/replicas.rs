@@ -121,14 +121,14 @@ impl Sound {
     /// Asks the leader to end, and measures how long it takes until the other one leads, and serves a request.
     pub async fn hand_over(self, world: &World) {
         let [first, second] = self.0;
+        wait_for("one leads", || (leads(&first) != leads(&second)).then_some(())).unwrap();
         let (leader, other) = if leads(&first) { (first, second) } else { (second, first) };
-        assert!(leads(&leader) && !leads(&other));
         let jobs = number_of_jobs(world).await;
         let asked = Instant::now();
         let (status, logs) = leader.terminate().unwrap();
         assert!(status.success(), "{status}: {logs:#?}");
         let ended = asked.elapsed();
-        ask(world, other.webhooks_port(), &world.triggers(Kind::Always)[0].name).unwrap();
+        wait_for("a request is taken", || ask(world, other.webhooks_port(), &world.triggers(Kind::Always)[0].name)).unwrap();
         wait_for("the other one leads", || leads(&other).then_some(())).unwrap();
         let led = asked.elapsed();
         while number_of_jobs(world).await == jobs {

@@ -18,7 +18,7 @@ pub(super) const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// How long the API server may take to serve a new kind.
-const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// An API server with an etcd of its own, in a temporary folder. It ends when this is dropped, and also when the process ends without that.
 #[derive(Debug)]
@@ -96,9 +96,14 @@ impl ApiServer {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let (group, version) = (&crd["spec"]["group"], &crd["spec"]["versions"][0]["name"]);
-        let served = format!("/apis/{}/{}/{}", text(group), text(version), text(&crd["spec"]["names"]["plural"]));
-        while self.send(Method::GET, &served, "application/json", String::new()).await?.0 != StatusCode::OK {
-            ensure!(Instant::now() < deadline, "{served} is not served");
+        self.serve(&format!("/apis/{}/{}/{}", text(group), text(version), text(&crd["spec"]["names"]["plural"]))).await
+    }
+
+    /// Waits until the objects at a path are served, which is a moment after their kind is established.
+    pub async fn serve(&self, path: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + ESTABLISHED_WITHIN;
+        while self.send(Method::GET, path, "application/json", String::new()).await?.0 != StatusCode::OK {
+            ensure!(Instant::now() < deadline, "{path} is not served");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())

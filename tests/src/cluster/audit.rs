@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use anyhow::Context as _;
 use serde_json::Value;
 
-/// A write that the API server has answered, from its audit log.
+/// A write that the API server has answered, from its audit log, but for trials that write nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// `create`, `update`, `patch`, `delete`, `deletecollection`.
@@ -29,11 +29,14 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Write>> {
         .collect()
 }
 
-/// What a line tells of, unless it is a request that is about no resource.
+/// What a line tells of, unless it is a request that is about no resource, or a trial.
 fn write(line: &str) -> anyhow::Result<Option<Write>> {
     let event: Value = serde_json::from_str(line)?;
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let Some(resource) = text("/objectRef/resource") else { return Ok(None) };
+    if text("/requestURI").is_some_and(|uri| uri.contains("dryRun=")) {
+        return Ok(None);
+    }
     Ok(Some(Write {
         verb: text("/verb").context("no verb")?,
         resource,

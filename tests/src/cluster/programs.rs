@@ -1,7 +1,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,6 +9,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+
+use crate::free_port;
 
 pub(super) const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 
@@ -32,7 +34,7 @@ impl Programs {
     /// Makes sure that these programs are there, and readies a folder to run them in. The first time on a machine takes minutes.
     pub(super) fn prepare(programs: &[&str]) -> anyhow::Result<Self> {
         let (built, folder) = (Self::build(programs)?, folder()?);
-        let [port, etcd, peer] = free_ports()?;
+        let [port, etcd, peer] = [free_port()?, free_port()?, free_port()?];
         let mut up = Command::new(Path::new(SCRIPTS).join("up"));
         up.args([&built, &folder]).args([port, etcd, peer].map(|port| port.to_string()));
         let up = up.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot run tests/cluster/up: it needs bash")?;
@@ -121,14 +123,4 @@ impl Drop for Programs {
 /// A folder that is not for others of the machine: the administrator's token is in it.
 fn folder() -> anyhow::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("cluster-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?.keep())
-}
-
-/// Ports that are free now.
-fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)));
-    let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(listeners) {
-        *port = listener?.local_addr()?.port();
-    }
-    Ok(ports)
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Write as _},
     sync::Arc,
+    time::Duration,
 };
 
 use git_events_runner_core::{
@@ -76,14 +77,16 @@ fn commands() -> Vec<Case> {
         if let Credentials::Ssh { known_hosts, .. } = &mut repository.credentials {
             *known_hosts = Some(server.known_hosts());
         }
-        Case::at(&format!("ssh: {what}"), repository, server.port(), Arc::clone(&server), reason, message)
+        let case = Case::at(&format!("ssh: {what}"), repository, server.port(), Arc::clone(&server), reason, message);
+        // Time to log in, too.
+        if reason == Reason::Timeout { case.within(Duration::from_secs(3)) } else { case }
     };
     let checkout = |what, script: &str, reason, message| check(what, &format!("{PACK}{script}"), reason, message).of(Asked::Checkout);
     let slowly = |text: &str| format!("while for piece in {text}; do printf $piece || exit; sleep 0.05; done; do true; done");
     let silent = "cat >/dev/null";
     use Reason::*;
     vec![
-        check("a silent command", silent, Timeout, "took longer than 500ms, while receiving its list of refs"),
+        check("a silent command", silent, Timeout, "took longer than 3s, while receiving its list of refs"),
         check("a byte of the command now and then", &slowly("0 0 4 0"), Timeout, "while receiving its list of refs"),
         check("refs without end", "yes 004112345678123456781234567812345678123456781 refs/heads/other", ProtocolError, ""),
         check("noise without end", "cat /dev/urandom", ProtocolError, "no packets of Git"),

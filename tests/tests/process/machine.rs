@@ -90,6 +90,12 @@ impl Machine {
         self
     }
 
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.runs = self.runs.clone().with_grace(grace);
+        self.restart();
+        self
+    }
+
     /// Forgets everything that is not in the folder.
     pub fn restart(&mut self) {
         self.action = action(&self.runs, &self.command, &self.origin);

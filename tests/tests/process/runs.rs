@@ -174,10 +174,10 @@ async fn output_is_followed_while_the_command_runs() {
 async fn the_deadline_ends_a_run_with_everything_it_has_started() {
     let script = "(trap '' TERM; echo $$ >> $FILES/pids; sleep 1000) & sh -c 'echo $$ >> $FILES/pids; sleep 1000' & \
         echo $$ >> $FILES/pids; trap 'echo ending; exit 0' TERM; while true; do sleep 0.05; done";
-    let machine = Machine::script(script).with_deadline(Duration::from_millis(500));
+    let machine = Machine::script(script).with_deadline(Duration::from_secs(3)).with_grace(Duration::from_secs(10));
     let (report, lines) = machine.run().await;
     assert_eq!(report.status.phase, RunPhase::Failed, "even if the command ends well in its grace");
-    assert_eq!(report.ending.unwrap().message.unwrap(), "ended at its deadline, after 500ms");
+    assert_eq!(report.ending.unwrap().message.unwrap(), "ended at its deadline, after 3s");
     // The shell says of its children how they ended, too.
     assert_eq!(lines.last().unwrap(), "ending");
     for pid in machine.lines_of("pids") {
@@ -187,9 +187,9 @@ async fn the_deadline_ends_a_run_with_everything_it_has_started() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_does_not_want_to_end_is_killed_after_its_grace() {
-    let machine = Machine::script("trap '' TERM; while true; do sleep 0.05; done").with_deadline(Duration::from_millis(200));
+    let machine = Machine::script("trap '' TERM; while true; do sleep 0.05; done").with_deadline(Duration::from_secs(3));
     let ending = machine.run().await.0.ending.unwrap();
-    assert_eq!((ending.signal, ending.message.unwrap().as_str()), (Some(9), "ended at its deadline, after 200ms"));
+    assert_eq!((ending.signal, ending.message.unwrap().as_str()), (Some(9), "ended at its deadline, after 3s"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
