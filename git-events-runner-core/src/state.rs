@@ -119,8 +119,8 @@ impl TriggerState {
             return Ok(Accepted::AlreadyPending);
         }
         let collapsible: Vec<_> = self.pending.iter().filter(|(_, old)| !new.request.always && !old.always).collect();
-        let says_less = |old: &PendingRequest| old.commit.is_none() || new.request.commit.is_some();
-        let is_replaced = |old: &PendingRequest| old.sources.is_subset(&new.request.sources) && says_less(old);
+        let says_no_more = |old: &PendingRequest| old.commit.is_none() || old.commit == new.request.commit;
+        let is_replaced = |old: &PendingRequest| old.sources.is_subset(&new.request.sources) && says_no_more(old);
         let mut replaced: Vec<_> = collapsible.iter().filter(|(_, old)| is_replaced(old)).copied().collect();
         let mut request = new.request.clone();
         let bytes: usize = self.pending.values().chain([&new.request]).map(PendingRequest::bytes).sum();
@@ -308,15 +308,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_speaks_of_no_commit_does_not_replace_one_that_does() {
-        let of_a_commit = |id: &str| {
+    fn a_request_does_not_replace_one_that_speaks_of_a_commit_that_it_does_not_speak_of() {
+        let of_a_commit = |id: &str, commit: &str| {
             let FireRequest { id, request } = request(id, &["a"], false);
-            FireRequest { id, request: PendingRequest { commit: Some(CommitId::digest_of("a push")), ..request } }
+            FireRequest { id, request: PendingRequest { commit: Some(CommitId::digest_of(commit)), ..request } }
         };
         let ids = |requests: &[FireRequest]| accepted(requests).pending.keys().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(ids(&[of_a_commit("push"), request("pull-request", &["a"], false)]), ["pull-request", "push"]);
-        assert_eq!(ids(&[request("pull-request", &["a"], false), of_a_commit("push")]), ["push"]);
-        assert_eq!(ids(&[of_a_commit("push"), of_a_commit("push-again")]), ["push-again"]);
+        assert_eq!(ids(&[of_a_commit("push", "1"), request("pull-request", &["a"], false)]), ["pull-request", "push"]);
+        assert_eq!(ids(&[request("pull-request", &["a"], false), of_a_commit("push", "1")]), ["push"]);
+        assert_eq!(ids(&[of_a_commit("push", "1"), of_a_commit("push-again", "1")]), ["push-again"]);
+        // The first one may come late.
+        assert_eq!(ids(&[of_a_commit("second", "2"), of_a_commit("first", "1")]), ["first", "second"]);
     }
 
     #[test]

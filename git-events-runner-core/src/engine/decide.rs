@@ -33,7 +33,11 @@ pub enum Decision {
         served: Vec<RequestId>,
         awaited: bool,
     },
-    Baseline(Box<SourceState>),
+    Baseline {
+        state: Box<SourceState>,
+        served: Vec<RequestId>,
+        awaited: bool,
+    },
     Run {
         request: Box<RunRequest>,
         /// There is more to run than this.
@@ -98,6 +102,13 @@ pub fn decide(
     let state = state.sources.get(&source.name);
     let same_place = state.filter(|state| state.reference == plan.watch.reference);
     let last = same_place.and_then(|state| state.commit);
+    let shows = |request: &PendingRequest| request.commit.is_some_and(|commit| seen.now.is_at(commit));
+    let shown = causes.requests.iter().map(|(_, request)| request).filter(|request| shows(request));
+    let shown_until = shown.map(|request| request.received_at).max();
+    // The commits of requests that came before it are older than what is shown.
+    let is_awaited = |request: &PendingRequest| is_awaited(request, now) && !shows(request) && Some(request.received_at) >= shown_until;
+    let (awaiting, ready): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| is_awaited(request));
+    let served_by_looking = || ready.iter().map(|(id, _)| (*id).clone()).collect();
     let changed = match (same_place, last) {
         (None, _) => plan.on_first_check == OnFirstCheck::Run,
         (Some(_), None) => true,
@@ -105,23 +116,19 @@ pub fn decide(
     };
     let scheduled = RequestId::scheduled();
     let firing = causes.firing.map(|firing| (firing, &scheduled));
-    let awaits = |request: &PendingRequest| {
-        // One that always runs runs for any other commit than the last one as well.
-        let always = request.always || !plan.on_change_only;
-        let has_reason = if always { last.is_none_or(|last| !seen.now.is_at(last)) } else { changed || same_place.is_none() };
-        !has_reason && is_awaited(request.commit, request.received_at, &seen.now, now)
-    };
-    let (awaiting, ready): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| awaits(request));
     let requests = ready.iter().map(|(id, request)| ((request.received_at, *id), request.always));
     let reasons = requests.chain(firing.map(|firing| (firing, false)));
     let (mut always, looks): (Vec<_>, Vec<_>) = reasons.partition(|(_, always)| *always || !plan.on_change_only);
     always.sort_unstable();
 
-    if always.is_empty() && !changed {
-        return if same_place.is_none() {
-            Decision::Baseline(Box::new(observed_state(state, sequence, plan, seen)))
+    // What is shown may be older than what a request that always runs is to run for.
+    let waits_to_run = awaiting.iter().any(|(_, request)| request.always || !plan.on_change_only);
+    if always.is_empty() && (waits_to_run || !changed) {
+        return if same_place.is_none() && !waits_to_run {
+            let state = Box::new(observed_state(state, sequence, plan, seen));
+            Decision::Baseline { state, served: served_by_looking(), awaited: !awaiting.is_empty() }
         } else {
-            Decision::Nothing { served: ready.iter().map(|(id, _)| (*id).clone()).collect(), awaited: !awaiting.is_empty() }
+            Decision::Nothing { served: served_by_looking(), awaited: !awaiting.is_empty() }
         };
     }
     let owed_to = always.first().map(|((_, id), _)| (*id).clone());
@@ -164,6 +171,7 @@ fn files_changed(seen: &Seen) -> bool {
     }
 }
 
-fn is_awaited(hint: Option<CommitId>, received_at: Timestamp, seen: &Observation, now: Timestamp) -> bool {
-    hint.is_some_and(|hint| !seen.is_at(hint)) && now < received_at.saturating_add(VISIBLE_WITHIN.seconds()).unwrap_or(Timestamp::MAX)
+/// Whether the commit that a request speaks of may come yet.
+fn is_awaited(request: &PendingRequest, now: Timestamp) -> bool {
+    request.commit.is_some() && now < request.received_at.saturating_add(VISIBLE_WITHIN.seconds()).unwrap_or(Timestamp::MAX)
 }

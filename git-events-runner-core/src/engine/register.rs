@@ -41,9 +41,10 @@ impl<'a> Work<'a> {
                 self.serve(name, [&RequestId::scheduled()]);
                 if awaited { Outcome::Awaited } else { Outcome::Unchanged }
             }
-            Ok(Decision::Baseline(state)) => {
+            Ok(Decision::Baseline { state, served, awaited }) => {
                 let commit = state.commit;
-                self.serve(name, causes.requests.iter().map(|(id, _)| *id).chain([&RequestId::scheduled()]));
+                self.serve(name, served.iter().chain([&RequestId::scheduled()]));
+                self.again |= awaited;
                 self.change.sources.insert(name.to_owned(), *state);
                 commit.map_or(Outcome::Unchanged, Outcome::Baseline)
             }

@@ -108,7 +108,7 @@ fn a_request_that_always_runs_awaits_its_commit_as_long_while_the_last_one_is_sh
     let mut f = Fixture::new(|_| {});
     let old = push(&f.a, "1");
     f.fire();
-    f.request_with("hint", &["a"], true, Some(CommitId::digest_of("not there yet")));
+    f.request_with("hint", &["a"], true, Some(commit_of("2")));
     assert!(matches!(f.evaluate().sources["a"], Outcome::Awaited));
     f.request("another", &["a"], true);
     f.evaluate_all();
@@ -128,17 +128,59 @@ fn a_request_that_always_runs_awaits_its_commit_as_long_while_the_last_one_is_sh
     assert_eq!((f.begun().len(), f.pending().len()), (4, 0), "in the end it runs for what is there");
 }
 
+/// The commit that a push of this will be.
+fn commit_of(text: &str) -> CommitId {
+    push(&InMemorySource::new(source("elsewhere")), text)
+}
+
 #[test]
-fn a_newer_tip_runs_at_once_whatever_commit_is_awaited() {
-    let mut f = Fixture::new(|_| {});
+fn another_tip_runs_at_once_and_the_commit_that_is_awaited_may_still_come() {
+    for on_first_check in [OnFirstCheck::Run, OnFirstCheck::Record] {
+        let mut f = Fixture::new(|plan| plan.on_first_check = on_first_check);
+        push(&f.a, "1");
+        f.request_with("first", &["a"], false, Some(commit_of("2")));
+        let ran = usize::from(on_first_check == OnFirstCheck::Run);
+        f.evaluate_all();
+        assert_eq!((f.begun().len(), f.pending()), (ran, vec!["first".to_owned()]));
+        let second = push(&f.a, "2");
+        f.request_with("second", &["a"], false, Some(commit_of("3")));
+        f.evaluate_all();
+        assert_eq!((&f.begun()[ran..], f.pending()), (&[second][..], vec!["second".to_owned()]));
+        let third = push(&f.a, "3");
+        f.evaluate_all();
+        assert_eq!((&f.begun()[ran..], f.pending()), (&[second, third][..], vec![]));
+    }
+}
+
+#[test]
+fn a_request_that_always_runs_does_not_run_for_an_older_commit_than_its_own() {
+    let mut f = Fixture::new(|plan| plan.on_change_only = false);
     push(&f.a, "1");
-    f.fire();
-    f.request_with("hint", &["a"], false, Some(CommitId::digest_of("not there yet")));
-    f.evaluate();
-    let tip = push(&f.a, "2");
-    f.evaluate();
-    assert_eq!(f.begun()[1..], [tip]);
-    assert_eq!(f.pending(), [""; 0]);
+    f.request_with("second", &["a"], true, Some(commit_of("2")));
+    f.evaluate_all();
+    assert_eq!((f.begun(), f.state().sources.len()), (vec![], 0), "not even at the first look");
+    let second = push(&f.a, "2");
+    f.request_with("third", &["a"], true, Some(commit_of("3")));
+    f.evaluate_all();
+    assert_eq!((f.begun(), f.pending()), (vec![second], vec!["third".to_owned()]));
+    let third = push(&f.a, "3");
+    f.evaluate_all();
+    assert_eq!((f.begun(), f.pending()), (vec![second, third], vec![]));
+}
+
+#[test]
+fn a_commit_is_not_awaited_any_more_when_that_of_a_later_request_is_there() {
+    for always in [false, true] {
+        let mut f = Fixture::new(|plan| plan.on_change_only = !always);
+        push(&f.a, "1");
+        f.request("first", &["a"], always);
+        f.evaluate_all();
+        f.request_with("passed-over", &["a"], always, Some(commit_of("2")));
+        f.wait(1);
+        f.request_with("later", &["a"], always, Some(push(&f.a, "3")));
+        f.evaluate_all();
+        assert_eq!((f.begun().len(), f.pending().len()), (if always { 3 } else { 2 }, 0));
+    }
 }
 
 #[test]
