@@ -13,7 +13,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{error, info};
 use warp::{
@@ -46,6 +46,10 @@ const LARGE_BODIES: usize = 16;
 /// How long a client may take to send its body, and how long a large one of that may wait for others.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
+
+/// How slowly a large body may come, in bytes a second, and how much later: it has a place that others may wait for.
+const SLOWEST: usize = 64 << 10;
+const LATE: Duration = Duration::from_secs(2);
 
 /// What a client that is to try again is told to wait, in seconds.
 const RETRY_AFTER: &str = "10";
@@ -350,28 +354,33 @@ async fn read<B: Buf>(
     large_bodies: &Semaphore,
 ) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), Refused> {
     let no_room = |_| refused(StatusCode::SERVICE_UNAVAILABLE, "there are too many large bodies: try again later");
-    let reading = async {
-        let mut body = std::pin::pin!(body);
-        let (mut kept, mut length, mut large) = (vec![], 0_usize, None);
-        while let Some(chunk) = body.next().await {
-            let mut chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
-            length = length.saturating_add(chunk.remaining());
-            if length > MAX_BODY {
-                return Err(too_large());
-            }
-            if keep && length > SMALL_BODY && large.is_none() {
-                large = timeout(ROOM_WITHIN, large_bodies.acquire()).await.map_err(no_room)?.ok();
-            }
-            while keep && chunk.has_remaining() {
-                let part = chunk.chunk();
-                kept.extend_from_slice(part);
-                chunk.advance(part.len());
-            }
-        }
-        Ok((kept, large))
-    };
     let late = |_| refused(StatusCode::REQUEST_TIMEOUT, "the body takes too long");
-    timeout(BODY_WITHIN, reading).await.map_err(late)?
+    let mut body = std::pin::pin!(body);
+    let (mut kept, mut length, mut large) = (vec![], 0_usize, None);
+    let mut begin = Instant::now();
+    let mut deadline = begin + BODY_WITHIN;
+    while let Some(chunk) = timeout_at(deadline, body.next()).await.map_err(late)? {
+        let mut chunk = chunk.map_err(|_broken| refused(StatusCode::BAD_REQUEST, "the body ends too early"))?;
+        length = length.saturating_add(chunk.remaining());
+        if length > MAX_BODY {
+            return Err(too_large());
+        }
+        if keep && length > SMALL_BODY {
+            if large.is_none() {
+                large = timeout(ROOM_WITHIN, large_bodies.acquire()).await.map_err(no_room)?.ok();
+                // The client has not waited for itself.
+                begin = Instant::now();
+            }
+            let slowest = Duration::from_secs_f64((length - SMALL_BODY) as f64 / SLOWEST as f64) + LATE;
+            deadline = (begin + slowest.min(BODY_WITHIN)).min(Instant::now() + LATE);
+        }
+        while keep && chunk.has_remaining() {
+            let part = chunk.chunk();
+            kept.extend_from_slice(part);
+            chunk.advance(part.len());
+        }
+    }
+    Ok((kept, large))
 }
 
 #[cfg(test)]

@@ -130,6 +130,13 @@ fn head(path: &str, length: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nConnection: close\r\nX-Hub-Signature-256: sha256={:064}\r\nContent-Length: {length}\r\n\r\n", 0)
 }
 
+/// A request with this body that GitHub has signed.
+fn signed(body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"the-secret-of-the-hook");
+    let signature = HEXLOWER.encode(hmac::sign(&key, body.as_bytes()).as_ref());
+    head(SIGNED, body.len()).replace(&"0".repeat(64), &signature) + body
+}
+
 /// Sends a byte again and again until the connection is closed.
 fn trickle(stream: &mut TcpStream) {
     while stream.write_all(b"x").is_ok() {
@@ -270,10 +277,7 @@ fn large_bodies_that_are_right_take_little_memory_however_much_is_in_them() {
     let before = listener.local.rss().unwrap();
     let mut most = before;
     for item in ["{\"a\":{}}", "[]", "0", "\"a\"", "[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"]"] {
-        let body = format!("{{\"x\":[{}0]}}", format!("{item},").repeat((3 << 20) / (item.len() + 1) - 10));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"the-secret-of-the-hook");
-        let signature = HEXLOWER.encode(hmac::sign(&key, body.as_bytes()).as_ref());
-        let request = head(SIGNED, body.len()).replace(&"0".repeat(64), &signature) + &body;
+        let request = signed(&format!("{{\"x\":[{}0]}}", format!("{item},").repeat((3 << 20) / (item.len() + 1) - 10)));
         thread::scope(|scope| {
             let answers: Vec<_> = (0..2).map(|_| scope.spawn(|| listener.status(request.as_bytes()))).collect();
             while answers.iter().any(|answer| !answer.is_finished()) {
@@ -287,6 +291,24 @@ fn large_bodies_that_are_right_take_little_memory_however_much_is_in_them() {
         println!("with many of {item}: {} kB of memory before, {} kB at most", before / 1024, most / 1024);
     }
     assert!(most < before + (128 << 20), "{most} bytes of memory, and {before} before");
+    listener.end();
+}
+
+#[test]
+fn large_bodies_that_come_slowly_do_not_keep_right_ones_out() {
+    let listener = Listener::start();
+    let right = signed(&format!("{{\"x\":\"{}\"}}", "x".repeat(200_000)));
+    let slow = format!("{}{}", head(SIGNED, 3 << 20), "x".repeat(200_000));
+    thread::scope(|scope| {
+        // As many as are kept at a time.
+        let slow: Vec<_> = (0..16).map(|_| scope.spawn(|| listener.status(slow.as_bytes()))).collect();
+        while slow.iter().any(|answer| !answer.is_finished()) {
+            assert_eq!(listener.status(right.as_bytes()), Some(202));
+        }
+        for answer in slow {
+            assert_eq!(answer.join().unwrap(), Some(408));
+        }
+    });
     listener.end();
 }
 

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{Timestamp, ToSpan as _};
 
 use crate::{
-    CommitId, Due, FilesDigest, ObjectRef, Observation, OnFirstCheck, PendingRequest, Plan, RequestId, RunKey, RunRequest, SourceState,
-    TriggerId, TriggerState,
+    Due, FilesDigest, ObjectRef, Observation, OnFirstCheck, PendingRequest, Plan, RequestId, RunKey, RunRequest, SourceState, TriggerId,
+    TriggerState,
 };
 
 /// For how long a commit that a request speaks of may stay invisible, in seconds.

@@ -126,7 +126,9 @@ impl Forge {
             if !json.trim_ascii_start().starts_with(b"{") {
                 return Err(NotAPayload("the body is not a JSON object"));
             }
-            return Ok(Said { event: self.event(headers), repository: vec![], moved: None });
+            // Of a hook of the whole server the event is in the body.
+            let event = self.event(headers).filter(|event| (self, event.as_str()) != (Self::Gitlab, "system"));
+            return Ok(Said { event, repository: vec![], moved: None });
         }
         let body: Value = serde_json::from_slice(&json).map_err(|_malformed| NotAPayload("the body is not JSON"))?;
         if !body.is_object() {

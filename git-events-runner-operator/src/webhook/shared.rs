@@ -9,6 +9,9 @@ use git_events_runner_core::{Accepted, FireRequest, Inbox, PendingFull, TriggerI
 use tokio::sync::oneshot;
 use tracing::error;
 
+/// How many requests for a trigger may wait for its last write. Those whose senders have hung up make way for others.
+const MAX_WAITING: usize = 256;
+
 /// Writes what comes for a trigger while its last write is going on in the next one, all of it together.
 pub struct SharedInbox {
     inbox: Arc<dyn Inbox>,
@@ -39,7 +42,16 @@ impl SharedInbox {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { request, answer };
         match self.waiting().entry(id.clone()) {
-            Entry::Occupied(mut others) => others.get_mut().push(waiting),
+            Entry::Occupied(mut others) => {
+                let others = others.get_mut();
+                if others.len() >= MAX_WAITING {
+                    others.retain(|other| !other.answer.is_closed());
+                }
+                if others.len() >= MAX_WAITING {
+                    return Err(Unrecorded::Full);
+                }
+                others.push(waiting);
+            }
             Entry::Vacant(nobody) => {
                 nobody.insert(vec![waiting]);
                 // A task of its own: whoever has sent a request may hang up, and others wait for the same write.

@@ -92,6 +92,26 @@ async fn who_hangs_up_takes_nobody_along() {
 }
 
 #[tokio::test]
+async fn those_who_hang_up_make_way_for_others_and_no_more_wait_than_may() {
+    let (slow, inbox) = slow();
+    let first = send(&inbox, "a", 0);
+    settle().await;
+    for number in 1..=2 * MAX_WAITING {
+        let sent = send(&inbox, "a", number);
+        tokio::task::yield_now().await;
+        sent.abort();
+        tokio::task::yield_now().await;
+    }
+    assert!(inbox.waiting()[&id("a")].len() <= MAX_WAITING);
+    let waiting: Vec<_> = (0..MAX_WAITING).map(|number| send(&inbox, "a", 10_000 + number)).collect();
+    settle().await;
+    assert_eq!(send(&inbox, "a", 1).await.unwrap(), Err(Unrecorded::Full));
+    slow.let_through.as_ref().unwrap().add_permits(2);
+    assert_eq!(first.await.unwrap(), Ok(Accepted::Recorded));
+    assert!(join_all(waiting).await.into_iter().any(|answer| answer.unwrap() == Ok(Accepted::Recorded)));
+}
+
+#[tokio::test]
 async fn each_is_told_what_became_of_it() {
     let (slow, inbox) = slow();
     let first = send(&inbox, "a", 0);
