@@ -146,6 +146,8 @@ pub struct World {
     ends_with_a_crash: bool,
     /// The sources that somebody asked to look at since they were last changed.
     asked: BTreeSet<String>,
+    /// The commits that requests speak of and that were not there yet, by source, and when they were asked for.
+    hints: Vec<(String, CommitId, Timestamp)>,
     /// The accepted requests that always run, with their sources.
     always: BTreeMap<RequestId, BTreeSet<String>>,
     requests: u64,
@@ -187,6 +189,7 @@ impl World {
             evaluators: (0..2).map(|_| Evaluator::new(now)).collect(),
             ends_with_a_crash: setting.ends_with_a_crash,
             asked: BTreeSet::new(),
+            hints: vec![],
             always: BTreeMap::new(),
             requests: 0,
             expired_until: Timestamp::MIN,
@@ -199,8 +202,10 @@ impl World {
     pub fn take(&mut self, step: &Step) {
         match step {
             Step::Push { source, content } => {
-                self.sources[*source].push(&main(), &[("file", &content.to_string())]);
-                self.asked.remove(&self.sources[*source].id().name);
+                let (commit, name) = (push(&self.sources[*source], *content), self.sources[*source].id().name.clone());
+                if !self.is_awaited(&name, commit) {
+                    self.asked.remove(&name);
+                }
             }
             Step::DeleteBranch { source } => {
                 self.sources[*source].delete(&main());
@@ -240,15 +245,24 @@ impl World {
         let always = always || !self.trigger.plan.on_change_only;
         let id: RequestId = format!("request-{}", self.requests).parse().unwrap();
         let sources: BTreeSet<_> = sources.iter().map(|&source| self.sources[source].id().name.clone()).collect();
-        let commit = hint.map(|content| CommitId::digest_of([content]));
+        let commit = hint.map(|content| push(&InMemorySource::new(self.sources[0].id().clone()), content));
         let request = PendingRequest { sources: sources.clone(), received_at: self.now, commit, always };
         let accepted = at_once(self.store.store.request(&self.trigger.id, &FireRequest { id: id.clone(), request }));
         if accepted.is_ok() {
             self.asked.extend(sources.clone());
+            self.hints.extend(commit.iter().flat_map(|commit| sources.iter().map(|name| (name.clone(), *commit, self.now))));
             if always {
                 self.always.insert(id, sources);
             }
         }
+    }
+
+    /// Whether a request awaits this commit of a source, which is there now. Those that came before it do not wait any more.
+    fn is_awaited(&mut self, source: &str, commit: CommitId) -> bool {
+        let Some(last) = self.hints.iter().rposition(|(name, hint, _)| (name.as_str(), *hint) == (source, commit)) else { return false };
+        let asked_at = self.hints[last].2;
+        self.hints.retain(|(name, _, at)| name != source || *at > asked_at);
+        self.now < asked_at + 30.seconds()
     }
 
     fn begin(&mut self, evaluator: usize, task: impl Fn(&mut Self, engine::Memory) -> Task<Done>) {
@@ -449,6 +463,10 @@ impl World {
         let baseline = self.trigger.plan.on_first_check == OnFirstCheck::Record && runs.is_empty();
         assert!(runs.last().is_some_and(|run| run.commit == tip) || baseline, "the last run of {name} is not of its tip");
     }
+}
+
+fn push(source: &InMemorySource, content: u8) -> CommitId {
+    source.push(&main(), &[("file", &content.to_string())])
 }
 
 fn main() -> Reference {
