@@ -108,8 +108,8 @@ impl TriggerState {
 
     /// Adds a request to what is pending, as the contract of [`Inbox`](crate::Inbox) says.
     ///
-    /// A request that does not always run replaces those of its kind whose sources are all among its own, unless only they speak of a
-    /// commit, for which it is to be waited. If that does not make room, it replaces all of its kind, and takes over their sources.
+    /// A request that does not always run replaces those of its kind whose sources are all among its own, but for those that speak of
+    /// another commit, for which it is to be waited. If that does not make room, it replaces all of its kind, and takes over their sources.
     ///
     /// # Errors
     ///

@@ -75,7 +75,7 @@ pub trait StateStore: Send + Sync {
 /// - What it has answered is durable.
 /// - Requests that do not always run collapse: those whose sources are all among the new one's are replaced by it, in the same write,
 ///   and never the other way round. (Whoever evaluates may have looked already for the old one, and removes only what it knew then.)
-///   One that speaks of a commit is replaced only by one that does.
+///   One that speaks of a commit is replaced only by one that speaks of the same.
 ///   When there is no room, they all become one. [`TriggerState::accept`] does both.
 /// - A request that always runs is kept apart from every other.
 /// - Requests that are added together are accepted one after the other, and written in one write, or none of them is.
