@@ -1,5 +1,6 @@
 //! How many webhook requests the listener answers beside a route of warp that does nothing, by wrk, as a Markdown table. `make bench` runs it;
-//! docs/performance.md explains it. `SECONDS` says how long each is asked, and `CONNECTIONS` from how many.
+//! docs/performance.md explains it. `SECONDS` says how long each is asked, and `CONNECTIONS` from how many; what is recorded also comes from
+//! [`MANY_CONNECTIONS`].
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a benchmark cannot set up ends it")]
 #![expect(clippy::future_not_send, reason = "it has one thread that waits")]
 
@@ -30,6 +31,9 @@ const SECRET: &str = "the-secret-of-the-hook";
 /// The variable by which this program is told to be the bare route, on this port.
 const BARE_ROUTE: &str = "BARE_ROUTE";
 
+/// From so many connections requests come together, and share writes.
+const MANY_CONNECTIONS: u32 = 256;
+
 /// What a webhook of GitHub is like in size.
 const BODY: &[u8] = include_bytes!("../tests/data/webhooks/github-ping.http");
 
@@ -58,11 +62,11 @@ struct Request {
     body: Vec<u8>,
 }
 
-/// What wrk says of it.
+/// What wrk says of it; times are in milliseconds.
 struct Measured {
     per_second: f64,
-    median: String,
-    of_99: String,
+    median: f64,
+    of_99: f64,
     /// How many of the answers had a status that is none of success.
     refused: u64,
 }
@@ -88,14 +92,17 @@ async fn print() {
     let _bare = Program::start(bare).unwrap();
     wait_for("the bare route", async || TcpStream::connect((Ipv4Addr::LOCALHOST, bare_port)).ok()).await;
 
-    println!("{connections} connections, {seconds} s each:\n");
-    println!("| request | answer | in a second | of the bare route | median | 99 of 100 |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!("{seconds} s each; in brackets, how many times as long as the bare route takes from as many connections:\n");
+    println!("| request | answer | connections | in a second | of the bare route | median | 99 of 100 |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     let bare = Request { what: "to a bare route of warp", status: 202, path: "/".to_owned(), headers: vec![], body: b"{}".to_vec() };
-    let of_bare = measure(bare_port, &bare, seconds, connections);
-    row(&bare, &of_bare, &of_bare);
-    for request in requests(&f.namespace) {
-        row(&request, &measure(operator.webhooks_port(), &request, seconds, connections), &of_bare);
+    let requests = requests(&f.namespace);
+    for (connections, requests) in [(connections, &requests[..]), (MANY_CONNECTIONS, &requests[requests.len() - 1..])] {
+        let of_bare = measure(bare_port, &bare, seconds, connections);
+        row(&bare, connections, &of_bare, &of_bare);
+        for request in requests {
+            row(request, connections, &measure(operator.webhooks_port(), request, seconds, connections), &of_bare);
+        }
     }
     operator.terminate().unwrap();
 }
@@ -140,15 +147,29 @@ fn measure(port: u16, request: &Request, seconds: u32, connections: u32) -> Meas
     assert!(output.status.success() && after("Socket errors:").is_none(), "{}: {said}", request.what);
     Measured {
         per_second: after("Requests/sec:").unwrap().parse().unwrap(),
-        median: after("50%").unwrap(),
-        of_99: after("99%").unwrap(),
+        median: milliseconds(&after("50%").unwrap()),
+        of_99: milliseconds(&after("99%").unwrap()),
         refused: after("Non-2xx or 3xx responses:").map_or(0, |number| number.parse().unwrap()),
     }
 }
 
-fn row(request: &Request, measured: &Measured, bare: &Measured) {
+/// What wrk writes as `31.00us`, `1.20ms`, `1.02s` or `1.50m`.
+fn milliseconds(time: &str) -> f64 {
+    let (number, unit) = time.split_at(time.find(|c: char| c.is_ascii_alphabetic()).unwrap());
+    let each = match unit {
+        "us" => 0.001,
+        "ms" => 1.0,
+        "s" => 1000.0,
+        "m" => 60_000.0,
+        _ => panic!("{time} is no time"),
+    };
+    number.parse::<f64>().unwrap() * each
+}
+
+fn row(request: &Request, connections: u32, measured: &Measured, bare: &Measured) {
     let Measured { per_second, median, of_99, refused } = measured;
     let percent = per_second / bare.per_second * 100.0;
-    println!("| {} | {} | {per_second:.0} | {percent:.1} % | {median} | {of_99} |", request.what, request.status);
+    let times = format!("{median:.2} ms ({:.1} ×) | {of_99:.2} ms ({:.1} ×)", median / bare.median, of_99 / bare.of_99);
+    println!("| {} | {} | {connections} | {per_second:.0} | {percent:.1} % | {times} |", request.what, request.status);
     assert!(request.status >= 400 || *refused == 0, "{}: {refused} were refused", request.what);
 }

@@ -34,10 +34,21 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 /// Whose commands are run in a cluster, by another test.
 const IN_A_CLUSTER: &str = "operator.md";
 
+/// The README and the pages of the docs but the guides, which another test follows.
 fn pages() -> Result<Vec<(String, String)>> {
-    let docs = fs::read_dir(root().join("docs"))?.collect::<Result<Vec<_>, _>>()?.into_iter().map(|entry| entry.path());
-    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).chain([root().join("README.md")]);
+    let pages = pages_in(&["docs", "docs/webhooks"])?.into_iter().chain([root().join("README.md")]);
     pages.map(|path| Ok((path.display().to_string(), fs::read_to_string(&path)?))).collect()
+}
+
+fn pages_in(folders: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut pages = vec![];
+    for folder in folders {
+        for entry in fs::read_dir(root().join(folder))? {
+            let path = entry?.path();
+            pages.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
+        }
+    }
+    Ok(pages)
 }
 
 /// A fresh clone of this repository, with its commits on the branch main.
@@ -72,14 +83,7 @@ fn every_manifest_of_the_docs_is_valid() -> Result<()> {
 
 /// Every page that people may come to.
 fn all_pages() -> Result<Vec<PathBuf>> {
-    let mut pages = vec![];
-    for folder in ["", "docs", "docs/guides", "charts"] {
-        for entry in fs::read_dir(root().join(folder))? {
-            let path = entry?.path();
-            pages.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
-        }
-    }
-    Ok(pages)
+    pages_in(&["", "docs", "docs/guides", "docs/webhooks", "charts"])
 }
 
 /// What a heading is linked to by.

@@ -1,4 +1,5 @@
-//! What clients that are slow, greedy or malformed do to the listener: they are dropped or refused, and others are answered meanwhile.
+//! What clients that are slow, greedy or malformed do to the listener: they are dropped or refused, and others are answered meanwhile. And what
+//! becomes of those that are half through when it ends.
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
-use git_events_runner_tests::{Answer, GitRepo, Program, free_port, send};
+use git_events_runner_tests::{Answer, GitRepo, Program, files, free_port, send, wait_for};
 use ring::hmac;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -60,8 +61,11 @@ const SOON: Duration = Duration::from_secs(9);
 /// How many connections are served at a time.
 const CONNECTIONS: usize = 400;
 
+/// By what a client that waits for it is asked for the body.
+const ASKED_FOR: &[u8; 25] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 struct Listener {
-    _folder: TempDir,
+    folder: TempDir,
     local: Program,
     port: u16,
 }
@@ -77,7 +81,7 @@ impl Listener {
         let home = [("HOME", folder.path().as_os_str())];
         let local = Program::local_mode(program, &folder.path().join("manifests"), &args, &home).unwrap();
         local.wait_for_line("webhook: POST").unwrap();
-        Self { _folder: folder, local, port }
+        Self { folder, local, port }
     }
 
     fn connect(&self) -> TcpStream {
@@ -130,11 +134,10 @@ fn head(path: &str, length: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nConnection: close\r\nX-Hub-Signature-256: sha256={:064}\r\nContent-Length: {length}\r\n\r\n", 0)
 }
 
-/// A request with this body that GitHub has signed.
-fn signed(body: &str) -> String {
+/// The head of a request with this body, which it signs.
+fn right_head(body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"the-secret-of-the-hook");
-    let signature = HEXLOWER.encode(hmac::sign(&key, body.as_bytes()).as_ref());
-    head(SIGNED, body.len()).replace(&"0".repeat(64), &signature) + body
+    head(SIGNED, body.len()).replace(&"0".repeat(64), &HEXLOWER.encode(hmac::sign(&key, body.as_bytes()).as_ref()))
 }
 
 /// Sends a byte again and again until the connection is closed.
@@ -277,7 +280,8 @@ fn large_bodies_that_are_right_take_little_memory_however_much_is_in_them() {
     let before = listener.local.rss().unwrap();
     let mut most = before;
     for item in ["{\"a\":{}}", "[]", "0", "\"a\"", "[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"]"] {
-        let request = signed(&format!("{{\"x\":[{}0]}}", format!("{item},").repeat((3 << 20) / (item.len() + 1) - 10)));
+        let body = format!("{{\"x\":[{}0]}}", format!("{item},").repeat((3 << 20) / (item.len() + 1) - 10));
+        let request = right_head(&body) + &body;
         thread::scope(|scope| {
             let answers: Vec<_> = (0..2).map(|_| scope.spawn(|| listener.status(request.as_bytes()))).collect();
             while answers.iter().any(|answer| !answer.is_finished()) {
@@ -297,7 +301,8 @@ fn large_bodies_that_are_right_take_little_memory_however_much_is_in_them() {
 #[test]
 fn large_bodies_that_come_slowly_do_not_keep_right_ones_out() {
     let listener = Listener::start();
-    let right = signed(&format!("{{\"x\":\"{}\"}}", "x".repeat(200_000)));
+    let body = format!("{{\"x\":\"{}\"}}", "x".repeat(200_000));
+    let right = right_head(&body) + &body;
     let slow = format!("{}{}", head(SIGNED, 3 << 20), "x".repeat(200_000));
     thread::scope(|scope| {
         // As many as are kept at a time.
@@ -343,4 +348,27 @@ fn large_bodies_of_strangers_take_no_more_memory_than_a_few_of_them() {
     assert!(most < before + (128 << 20), "{most} bytes of memory, and {before} before");
     assert!(listener.serves() < SOON);
     listener.end();
+}
+
+#[test]
+fn a_request_of_which_half_has_come_when_the_end_is_asked_for_is_recorded_and_answered() {
+    let listener = Listener::start();
+    let (body, mut stream) = ("{\"at\": \"the end\"}", listener.connect());
+    stream.write_all(right_head(body).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n").as_bytes()).unwrap();
+    // Its body is asked for as soon as it is in flight.
+    let mut asked = [0; ASKED_FOR.len()];
+    stream.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, ASKED_FOR);
+    let (half, rest) = body.split_at(body.len() / 2);
+    stream.write_all(half.as_bytes()).unwrap();
+
+    listener.local.ask_to_end(Signal::TERM).unwrap();
+    wait_for("no new connection", || TcpStream::connect(("127.0.0.1", listener.port)).is_err().then_some(())).unwrap();
+    stream.write_all(rest.as_bytes()).unwrap();
+    let answer = read(&mut stream);
+    assert_eq!(status(&answer), Some(202), "{answer}");
+    assert!(listener.local.finish().unwrap().0.success());
+    let id = answer.split("\"task_id\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let state = files(&listener.folder.path().join("manifests/.git-events-runner")).unwrap();
+    assert!(state.iter().any(|file| file.contains(id)), "{id} is not in {state:#?}");
 }

@@ -433,6 +433,26 @@ spec:
 }
 
 #[test]
+fn with_a_recheck_interval_a_push_that_no_webhook_tells_of_runs_once_the_source_was_looked_at() -> Result<()> {
+    let folder = Folder::new("x")?;
+    let webhook = "webhook: {allowUnauthenticated: true, recheckInterval: 1s}";
+    let manifests = manifests("echo $TRIGGER_SOURCE_COMMIT $TRIGGER_REQUEST_ID >>$HOME/runs");
+    folder.write("all.yaml", &manifests.replace("ScheduleTrigger", "WebhookTrigger").replace("schedule: {interval: 1s}", webhook))?;
+    let first = folder.repo.commit("main")?.to_string();
+    let port = free_port()?;
+    let local = folder.start(&["--webhooks-port", &port.to_string()])?;
+    local.wait_for_line("webhook: POST")?;
+    let answer = send(port, "POST", "/default/watch/app", &[], b"")?;
+    let id = answer.body["task_id"].as_str().context("it has no id")?;
+    assert_eq!(folder.wait_for_lines("runs", 1)?, [format!("{first} {id}")]);
+
+    let pushed = folder.repo.push("main", &[("file", "2")])?.to_string();
+    assert_eq!(folder.wait_for_lines("runs", 2)?[1].trim_end(), pushed);
+    local.end(Signal::TERM)?;
+    Ok(())
+}
+
+#[test]
 fn a_runtime_config_that_cannot_be_used_is_a_mistake() -> Result<()> {
     let cases = [
         (config("git-events-runner-config", "default", "action: {maxJobs: 1}"), "data.runtimeConfig: "),

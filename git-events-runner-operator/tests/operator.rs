@@ -30,4 +30,5 @@ mod operator {
     mod typical_flow;
     mod utility;
     mod waiting;
+    mod webhooks;
 }

@@ -99,6 +99,11 @@ impl Operator {
         self.program.has_ended()
     }
 
+    /// Asks it to end as a kubelet would.
+    pub fn ask_to_end(&self) -> Result<()> {
+        self.program.ask_to_end(Signal::TERM)
+    }
+
     /// Asks it to end as a kubelet would, and waits until it has; answers all that it logged.
     pub fn terminate(self) -> Result<(ExitStatus, Vec<String>)> {
         self.program.end(Signal::TERM)

@@ -77,9 +77,14 @@ impl Program {
         Ok(self.child.try_wait()?.is_some())
     }
 
+    /// Asks it to end.
+    pub fn ask_to_end(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn end(mut self, signal: Signal) -> Result<(ExitStatus, Vec<String>)> {
-        kill_process(Pid::from_child(&self.child), signal)?;
+        self.ask_to_end(signal)?;
         self.wait()
     }
 

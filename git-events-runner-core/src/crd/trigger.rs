@@ -295,7 +295,7 @@ pub struct Webhook {
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_:. -]+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub events: Option<BTreeSet<String>>,
-    /// How often the sources are checked although no request came, such as `1h`; at least 1s. Default: never.
+    /// How often sources that were checked before are checked although no request came, such as `1h`; at least 1s. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recheck_interval: Option<Duration>,
     /// True: without authConfig, everybody who reaches the port can fire this trigger. Default: false.

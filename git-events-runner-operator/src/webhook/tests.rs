@@ -3,6 +3,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use data_encoding::BASE64;
 use git_events_runner_core::{InMemoryStore, StateStore as _};
 use serde_json::{Value, json};
 
@@ -132,6 +133,10 @@ async fn what_is_authentic_and_nothing_to_do_is_answered_and_not_recorded() {
     let (headers, body) = recorded("github-push");
     assert_eq!(listener.send("/default/hook/other", &headers, &body).await.0, 200, "that source is another repository");
     assert!(listener.pending().await.is_empty());
+    let data_center = Listener::new("bitbucket", "https://bitbucket.example.com/scm/team/app.git", SECRET, |_| {}).await;
+    for name in ["tag", "deleted", "pull-request"].map(|name| format!("bitbucket-data-center-{name}")) {
+        assert_eq!(data_center.send_recorded(&name).await.0, 200, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -145,6 +150,8 @@ async fn the_webhooks_of_every_forge_are_verified() {
         ("gitlab", gitlab, "gitlab-system", "x-gitlab-token"),
         ("gitea", "http://127.0.0.1:3000/dev/app", "gitea-push", "x-gitea-signature"),
         ("gitea", "http://127.0.0.1:3000/dev/app", "gitea-test", "x-gitea-signature"),
+        ("gitea", "https://forgejo.example.com/team/app", "forgejo-push", "x-gitea-signature"),
+        ("gitea", "https://gogs.example.com/team/app", "gogs-push", "x-gogs-signature"),
         ("bitbucket", bitbucket, "bitbucket-push", "x-hub-signature"),
         ("bitbucket", "https://bitbucket.example.com/scm/team/app.git", "bitbucket-data-center-push", "x-hub-signature"),
     ] {
@@ -199,6 +206,24 @@ async fn a_signed_webhook_of_gitlab_that_is_old_is_refused() {
     assert_eq!(proof.check(&headers, &body, Timestamp::from_second(SIGNED_AT).unwrap()), Ok(()));
     let (headers, body) = recorded("gitlab-push");
     assert_eq!(other_than_pending(&listener, &headers, &body).await, 401, "a token in plain text does not stand in for a signature");
+}
+
+#[tokio::test]
+async fn a_webhook_that_gitlab_has_signed_now_is_pending_and_its_delivery_is_not_recorded_again() {
+    let listener = Listener::new("gitlab", "https://gitlab.example.com/team/app", SIGNING_TOKEN, |_| {}).await;
+    let (mut headers, body) = recorded("gitlab-signed");
+    let (id, now) = (headers["webhook-id"].to_str().unwrap(), Timestamp::now().as_second().to_string());
+    let key = BASE64.decode(SIGNING_TOKEN.trim_start_matches("whsec_").as_bytes()).unwrap();
+    let signed = [id.as_bytes(), now.as_bytes(), &body].join(&b'.');
+    let signature = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key), &signed);
+    headers.insert("webhook-signature", format!("v1,{}", BASE64.encode(signature.as_ref())).parse().unwrap());
+    headers.insert("webhook-timestamp", now.parse().unwrap());
+
+    let (status, first) = listener.send("/default/hook", &headers, &body).await;
+    assert_eq!(status, 202, "{first}");
+    let (status, again) = listener.send("/default/hook", &headers, &body).await;
+    assert_eq!((status, &again["task_id"]), (200, &first["task_id"]), "{again}");
+    assert_eq!(listener.pending().await.len(), 1);
 }
 
 #[tokio::test]

@@ -20,10 +20,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    fixture::{Fixture, wait_for},
+    fixture::{Fixture, request, wait_for},
     manifests::{action, git_repo, secret, webhook_trigger, with},
 };
 
@@ -44,14 +44,19 @@ impl Certificate {
         secret("certificate", &[("tls.crt", &self.pem), ("tls.key", &self.key)])
     }
 
-    /// Posts to the operator as somebody who trusts this certificate alone; None if that is not what is shown.
-    async fn post(&self, operator: &Operator, path: &str) -> Option<String> {
+    /// Connects to the operator as somebody who trusts this certificate alone; None if that is not what is shown.
+    async fn connect(&self, operator: &Operator) -> Option<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions().unwrap();
         let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
         let stream = TcpStream::connect(("127.0.0.1", operator.webhooks_port())).await.ok()?;
-        let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.ok()?;
+        connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.ok()
+    }
+
+    /// Posts to the operator over such a connection.
+    async fn post(&self, operator: &Operator, path: &str) -> Option<String> {
+        let mut stream = self.connect(operator).await?;
         let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -133,4 +138,33 @@ async fn a_certificate_in_files_is_read_again_when_it_changes() {
     first.wait_until_shown(&operator, &path).await;
     write(&second);
     second.wait_until_shown(&operator, &path).await;
+}
+
+#[tokio::test]
+async fn a_request_of_which_half_has_come_when_the_end_is_asked_for_is_answered_and_runs() {
+    let (f, path) = fixture().await;
+    let certificate = Certificate::new();
+    f.put(certificate.secret()).await;
+    let args = ["--tls-secret-name", "certificate"];
+    let operator = f.operator(&args);
+    let mut stream = wait_for("a connection", async || certificate.connect(&operator).await).await;
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Its body is asked for as soon as it is in flight.
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"{").await.unwrap();
+
+    operator.ask_to_end().unwrap();
+    let refused = async || TcpStream::connect(("127.0.0.1", operator.webhooks_port())).await.is_err().then_some(());
+    wait_for("no new connection", refused).await;
+    stream.write_all(b"}").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    assert!(operator.finish().unwrap().0.success());
+    let _next = f.operator(&args);
+    let run = request(&f.wait_for_succeeded(1).await[0]);
+    assert!(run.requests.iter().all(|id| answer.contains(id.as_str())) && run.requests.len() == 1, "{run:?} for {answer}");
 }

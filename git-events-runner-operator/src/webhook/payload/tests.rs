@@ -4,7 +4,7 @@ fn read(name: &str) -> Said {
     let forge = match name.split('-').next() {
         Some("github") => Forge::Github,
         Some("gitlab") => Forge::Gitlab,
-        Some("gitea" | "gogs") => Forge::Gitea,
+        Some("gitea" | "forgejo" | "gogs") => Forge::Gitea,
         _ => Forge::Bitbucket,
     };
     let (headers, body) = recorded(name);
@@ -48,10 +48,14 @@ fn pushes_of_every_forge_are_read() {
         ("gitea-annotated-tag", "push", "tag v2 1b78e6b"),
         ("gitea-deleted-tag", "push", "tag v1 deleted"),
         ("gitea-test", "push", "branch main d1c6e92"),
+        ("forgejo-push", "push", "branch main c0ffee1 README.md charts/app/values.yaml?"),
+        ("gogs-push", "push", "branch main c0ffee1"),
         ("gogs-create", "create", "tag v1.0.0 unknown"),
         ("bitbucket-tag", "repo:push", "tag v1.0.0 709d658"),
         ("bitbucket-deleted", "repo:push", "branch main deleted"),
         ("bitbucket-data-center-push", "repo:refs_changed", "branch main 178864a"),
+        ("bitbucket-data-center-tag", "repo:refs_changed", "tag v1.0.0 178864a"),
+        ("bitbucket-data-center-deleted", "repo:refs_changed", "branch main deleted"),
     ] {
         assert_eq!(moved(name), Some(vec![expected.to_owned()]), "{name}");
         assert_eq!(read(name).event.as_deref(), Some(event), "{name}");
@@ -70,6 +74,7 @@ fn what_is_no_push_moves_nothing() {
         ("gitea-create", "create"),
         ("bitbucket-pull-request", "pullrequest:created"),
         ("bitbucket-data-center-ping", "diagnostics:ping"),
+        ("bitbucket-data-center-pull-request", "pr:opened"),
     ] {
         assert_eq!((moved(name), read(name).event.as_deref()), (None, Some(event)), "{name}");
     }
@@ -83,8 +88,11 @@ fn the_repository_is_known_by_each_way_to_it() {
         ("gitlab-push", ["https://gitlab.example.com/team/app.git", "git@gitlab.example.com:Team/app.git"]),
         ("gitlab-merge-request", ["https://gitlab.example.com/team/app.git", "git@gitlab.example.com:team/app.git"]),
         ("gitea-push", ["http://127.0.0.1:3000/dev/app", "ssh://git@127.0.0.1:2222/dev/app.git"]),
+        ("forgejo-push", ["https://forgejo.example.com/team/app", "git@forgejo.example.com:team/app.git"]),
+        ("gogs-push", ["https://gogs.example.com/team/app", "git@gogs.example.com:team/app.git"]),
         ("gogs-create", ["https://gogs.example.com/team/app", "git@gogs.example.com:team/app.git"]),
         ("bitbucket-push", ["https://bitbucket.org/team/app", "git@bitbucket.org:team/app.git"]),
+        ("bitbucket-data-center-tag", ["https://bitbucket.example.com/scm/team/app.git", "ssh://bitbucket.example.com/team/app"]),
         ("bitbucket-data-center-push", ["https://bitbucket.example.com/scm/team/app", "ssh://git@bitbucket.example.com:7999/team/app.git"]),
     ] {
         let named = read(name).repository;
@@ -104,6 +112,8 @@ fn deliveries_are_told_apart() {
         (Forge::Gitlab, "gitlab-push", "f5e5f430-f57b-4e6e-9fac-c58cd7f5bd0a"),
         (Forge::Gitlab, "gitlab-signed", "f5e5f430-f57b-4e6e-9fac-c58cd7f5bd0b"),
         (Forge::Gitea, "gitea-push", "719e992c-5404-4c30-9561-a058270a219e"),
+        (Forge::Gitea, "forgejo-push", "7c9d2b1e-3a44-4d0b-8a1f-5e6f7a8b9c02"),
+        (Forge::Gitea, "gogs-push", "0b5f1c52-6f0e-4c0e-9a53-2f7a9d6c1e01"),
         (Forge::Gitea, "gogs-create", "f6266f16-1bf3-46a5-9ea4-602e06ead473"),
         (Forge::Bitbucket, "bitbucket-push", "3f1c6a0e-7f0b-4a8e-8d0c-5f3f5a1b0001"),
         (Forge::Bitbucket, "bitbucket-data-center-push", "3f1c6a0e-7f0b-4a8e-8d0c-5f3f5a1b0005"),
