@@ -15,8 +15,8 @@ use crate::{CommitId, Reason, Reference, Retry, SourceError};
 /// The longest time that a server may ask us to wait: it should not be able to switch a source off for good.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// The server answered with a status that is no success and no redirect.
-pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &HeaderMap) -> SourceError {
+/// The server answered with a status that is no success and no redirect; `said` is what it says of that, if anything.
+pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &HeaderMap, said: &str) -> SourceError {
     let uri = &on_its_way(repository);
     let wait = retry_after(headers, Timestamp::now());
     let (reason, retry, message) = match status.as_u16() {
@@ -39,7 +39,9 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
         }
         500.. => (Reason::Unreachable, wait, format!("{uri} is not able to answer now ({status}): see its own logs")),
         _ => {
-            let message = format!("{uri} answers {status}, which is not how a Git server answers: check `repoUri`");
+            let said: String = repository.redact(said).chars().take(MAX_REMOTE).collect();
+            let said = if said.is_empty() { said } else { format!(" (it says: {said})") };
+            let message = format!("{uri} answers {status}{said}, which is not how a Git server answers: check `repoUri`");
             (Reason::ProtocolError, Retry::Backoff, message)
         }
     };

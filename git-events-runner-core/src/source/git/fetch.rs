@@ -87,7 +87,8 @@ pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
         write_line(&mut request, "done");
         request.extend_from_slice(b"0000");
     } else {
-        let mut options = String::from(" side-band-64k");
+        let mut options = capabilities.multi_ack.map_or_else(String::new, |name| format!(" {name}"));
+        options.push_str(" side-band-64k");
         let offered = [
             (capabilities.no_progress, " no-progress"),
             (capabilities.ofs_delta, " ofs-delta"),
@@ -278,7 +279,14 @@ mod tests {
         assert!(text.starts_with("0012command=fetch\n0001") && text.ends_with("000ddeepen 1\n0009done\n0000"), "{text}");
         let old = Capabilities { shallow: true, ofs_delta: true, ..Capabilities::default() };
         let text = String::from_utf8(request(&want, &old)).unwrap();
-        assert!(text.contains(" side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n"), "{text}");
+        assert!(text.contains(&format!("want {} side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n", commit())), "{text}");
+        for (offered, expected) in [("multi_ack", " multi_ack"), ("multi_ack_detailed multi_ack thin-pack", " multi_ack_detailed")] {
+            old.multi_ack = None;
+            old.read_list(offered.as_bytes());
+            let text = String::from_utf8(request(&want, &old)).unwrap();
+            assert!(text.contains(&format!("want {}{expected} side-band-64k ofs-delta shallow\n000ddeepen 1\n", commit())), "{text}");
+        }
+        old.multi_ack = None;
         want = Want { ids: vec![commit(), other()], history: true, content: Content::Files { depth: 1 } };
         let text = String::from_utf8(request(&want, &old)).unwrap();
         let second = format!("0032want {}\n", other());
