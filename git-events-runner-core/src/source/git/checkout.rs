@@ -126,7 +126,7 @@ impl Checkout<'_> {
         // If both have failed, the end of the fetch is why the other was cancelled.
         fetched?;
         exchange.enter("writing its files");
-        self.write_files(store?, part).await
+        self.write_files(store?, part).await.map_err(|error| exchange.explain(error))
     }
 
     async fn write_files(&mut self, store: Store, part: &Part) -> Result<Vec<Submodule>, SourceError> {
