@@ -73,6 +73,13 @@ fn echo(way: usize) -> u16 {
                 6 => ("200 OK".to_owned(), advertisement.to_owned(), shown),
                 7 => ("407 Proxy".to_owned(), format!("X-Said: {shown}\r\n"), shown),
                 8 => ("429 Too Many Requests".to_owned(), format!("Retry-After: {shown}\r\n"), shown),
+                // Without the kind before it, a name of a host can have it.
+                9 => {
+                    let value = shown.split(' ').next_back().unwrap_or_default();
+                    ("302 Found".to_owned(), format!("Location: https://{value}.elsewhere.example/x\r\n"), String::new())
+                }
+                10 => ("400 Bad Request".to_owned(), "Content-Type: text/plain\r\n".to_owned(), shown),
+                11 => ("400 Bad Request".to_owned(), "Content-Type: text/html\r\n".to_owned(), format!("<title>{shown}</title>")),
                 _ => (shown, String::new(), String::new()),
             };
             let _ = write!(client, "HTTP/1.1 {status}\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -81,7 +88,7 @@ fn echo(way: usize) -> u16 {
     port
 }
 
-const WAYS: usize = 10;
+const WAYS: usize = 13;
 
 struct World {
     canaries: Canaries,

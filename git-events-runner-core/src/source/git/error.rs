@@ -166,9 +166,9 @@ pub(super) fn timeout(repository: &Repository, limit: Duration, phase: &str) -> 
     SourceError::new(Reason::Timeout, Retry::Backoff, format!("{} took longer than {limit:?}, while {phase}", repository.uri))
 }
 
-/// The server redirects to where the credentials do not belong; only the origin of that place is shown.
+/// The server redirects to where the credentials do not belong; only the origin of that place is shown, which may have them in its name.
 pub(super) fn redirected(repository: &Repository, to: Option<&reqwest::Url>) -> SourceError {
-    let to = to.map_or_else(|| "nowhere".to_owned(), |url| url.origin().ascii_serialization());
+    let to = to.map_or_else(|| "nowhere".to_owned(), |url| repository.redact(&url.origin().ascii_serialization()));
     let message = format!("{} redirects to {to}, which is not followed: if it is right, use that in `repoUri`", repository.uri);
     SourceError::new(Reason::ProtocolError, Retry::Backoff, message)
 }
