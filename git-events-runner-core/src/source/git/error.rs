@@ -141,6 +141,15 @@ fn in_words(why: &CertificateError) -> String {
         CertificateError::BadSignature => "it is not signed by the authority that it names: check `tlsConfig.caCert`".to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: the server needs a new one".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+/// Why what is not reached by http cannot go through a proxy.
+pub(super) const AROUND_THE_PROXY: &str = "a proxy is for http and https only, and it is not gone around";
+
+/// There is a proxy, which this way to the repository would go around.
+pub(super) fn around_the_proxy(repository: &Repository) -> SourceError {
+    let message = format!("{} cannot be reached: {AROUND_THE_PROXY}: remove `proxy`, or use https", repository.uri);
+    SourceError::new(Reason::InvalidSpec, Retry::Never, message)
+}
+
             "it is not valid yet: check the clocks on both sides".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

@@ -30,6 +30,9 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     /// Prepares it; nothing is sent yet.
     pub(super) fn new(repository: &'a Repository, client: &'a GitClient) -> Result<Self, SourceError> {
+        if repository.proxy.is_some() && !matches!(repository.uri.reach(), Reach::Http(_)) {
+            return Err(error::around_the_proxy(repository));
+        }
         let phase = Phase::default();
         let transport: Box<dyn Transport + 'a> = match (repository.uri.reach(), &repository.credentials) {
             (Reach::Http(url), Credentials::None | Credentials::Basic { .. } | Credentials::Token { .. }) => {
@@ -121,9 +124,6 @@ impl<'a> Exchange<'a> {
         self.transport.end_answer().await
     }
 
-    /// Fetches a commit, which was seen at the ref of this name; without its history, where the server can do so.
-    pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, content: Content, mut pack: PackSender) -> Result<(), SourceError> {
-        let (capabilities, want) = match self.transport.recall() {
     /// Says of a commit that is not there if it may be where it was not looked for.
     pub(super) fn explain(&self, error: SourceError) -> SourceError {
         if !self.has_more_tips || error.reason() != Reason::ReferenceNotFound {
@@ -134,16 +134,19 @@ impl<'a> Exchange<'a> {
         SourceError::new(error.reason(), error.retry(), message)
     }
 
+    /// Fetches a commit, which was seen at the ref of this name; without its history, where the server can do so.
+    pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, content: Content, mut pack: PackSender) -> Result<(), SourceError> {
+        let (capabilities, want) = match self.transport.recall() {
             // Of version 2: it gives any commit.
             Some(capabilities) => (capabilities, Want::exactly(*commit, content)),
             None => {
                 let (repository, phase) = (self.repository, self.phase.clone());
                 let advertisement = within_timeout(repository, &phase, self.discover(name, Some(*commit))).await?;
                 let want = Want::of(*commit, content, &advertisement);
+                self.has_more_tips = advertisement.has_more_tips && want.ids.len() > 1;
                 (advertisement.capabilities, want)
             }
         };
-                self.has_more_tips = advertisement.has_more_tips && want.ids.len() > 1;
         let fetched = match self.fetch_from(&capabilities, commit, &want, &mut pack).await {
             Err(refused) if error::is_at_no_ref(&refused) && !name.is_empty() => {
                 self.fetch_by_ref(commit, name, content, &mut pack, refused).await
