@@ -7,7 +7,7 @@ use reqwest::{
     StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
 use super::{Repository, client::CONNECT_TIMEOUT, packet::WireError, uri::Reach};
 use crate::{CommitId, Reason, Reference, Retry, SourceError};
@@ -63,11 +63,8 @@ pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> So
     let uri = on_its_way(repository);
     // Its own text would show the whole URL.
     let error = error.without_url();
-    let tls = find_tls_error(&error);
-    let (reason, message) = if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-        (Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why)))
-    } else if let Some(rustls::Error::InvalidMessage(_)) = tls {
-        (Reason::Unreachable, format!("no connection to {uri}: it does not speak TLS there: check the port, or use http://"))
+    let (reason, message) = if let Some((reason, message)) = find_tls_error(&error).and_then(|error| of_tls(&uri, error)) {
+        (reason, message)
     } else if error.is_connect() && error.is_timeout() {
         return no_connection_in_time(repository);
     } else if repository.proxy.is_some() && innermost(&error).contains("proxy authorization required") {
@@ -78,6 +75,30 @@ pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> So
         (Reason::Unreachable, format!("the connection to {uri} broke off: {}", innermost(&error)))
     };
     SourceError::new(reason, Retry::Backoff, message).caused_by(error)
+}
+
+/// What is wrong with the server's TLS, where that is known to need somebody's hand.
+fn of_tls(uri: &str, error: &rustls::Error) -> Option<(Reason, String)> {
+    let (reason, why) = match error {
+        rustls::Error::InvalidCertificate(why) => {
+            return Some((Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why))));
+        }
+        rustls::Error::InvalidMessage(_) => (Reason::Unreachable, "it does not speak TLS there: check the port, or use http://"),
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            (Reason::ProtocolError, "it speaks no TLS newer than 1.1: let it speak 1.2 or 1.3")
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => (
+            Reason::AuthenticationFailed,
+            "it asks for a certificate of the client, which cannot be set here: let it take what `authConfig` has",
+        ),
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            let why = "it finds no way of TLS that both sides take: it may ask for a certificate of the client, which cannot be set here, or know \
+                       only ciphers that are not safe any longer";
+            (Reason::ProtocolError, why)
+        }
+        _ => return None,
+    };
+    Some((reason, format!("no connection to {uri}: {why}")))
 }
 
 /// Where a repository is, and what is between.
@@ -120,6 +141,15 @@ pub(super) fn unfit_credentials(repository: &Repository, reach: &Reach<'_>) -> S
     SourceError::new(Reason::InvalidSpec, Retry::Never, format!("{} {why}", repository.uri))
 }
 
+/// Why what is not reached by http cannot go through a proxy.
+pub(super) const AROUND_THE_PROXY: &str = "a proxy is for http and https only, and it is not gone around";
+
+/// There is a proxy, which this way to the repository would go around.
+pub(super) fn around_the_proxy(repository: &Repository) -> SourceError {
+    let message = format!("{} cannot be reached: {AROUND_THE_PROXY}: remove `proxy`, or use https", repository.uri);
+    SourceError::new(Reason::InvalidSpec, Retry::Never, message)
+}
+
 fn find_tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -141,19 +171,20 @@ fn in_words(why: &CertificateError) -> String {
         CertificateError::BadSignature => "it is not signed by the authority that it names: check `tlsConfig.caCert`".to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: the server needs a new one".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-/// Why what is not reached by http cannot go through a proxy.
-pub(super) const AROUND_THE_PROXY: &str = "a proxy is for http and https only, and it is not gone around";
-
-/// There is a proxy, which this way to the repository would go around.
-pub(super) fn around_the_proxy(repository: &Repository) -> SourceError {
-    let message = format!("{} cannot be reached: {AROUND_THE_PROXY}: remove `proxy`, or use https", repository.uri);
-    SourceError::new(Reason::InvalidSpec, Retry::Never, message)
-}
-
             "it is not valid yet: check the clocks on both sides".to_owned()
+        }
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "it has no subjectAltName, and the host in its CN does not count: have it made with one".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is made for another host name: use the name that is in it, or have it made for this one".to_owned()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed in a way that is not safe any longer, such as SHA-1, or not known here: have it signed with SHA-256".to_owned()
+        }
+        other if format!("{other:?}").contains("UnsupportedCertVersion") => {
+            "it is of X.509 version 1: have it made with a subjectAltName, which makes it one of version 3".to_owned()
         }
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "it is that of a certificate authority (CA:TRUE), which a server cannot use: make one with CA:FALSE".to_owned()
