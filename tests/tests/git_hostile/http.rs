@@ -16,7 +16,7 @@ use super::{
 };
 
 pub const ADVERTISEMENT: &str = "Content-Type: application/x-git-upload-pack-advertisement\r\n";
-const RESULT: &str = "Content-Type: application/x-git-upload-pack-result\r\n";
+pub const RESULT: &str = "Content-Type: application/x-git-upload-pack-result\r\n";
 
 /// Answers the request for capabilities as a server of version 2, and every other as the script says.
 pub fn server_of_version_2(script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Server {
