@@ -114,6 +114,11 @@ impl Credentials {
         matches!(self, Self::None)
     }
 
+    /// What tells them apart.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(serde_json::to_vec(self).expect("they are made of texts")).into()
+    }
+
     /// The header that carries them.
     pub(super) fn header(&self) -> Result<Option<HeaderValue>, SourceError> {
         let Some(value) = self.authorization() else { return Ok(None) };
