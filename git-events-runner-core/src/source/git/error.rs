@@ -315,6 +315,18 @@ pub(super) fn reported(repository: &Repository, text: &str) -> SourceError {
     SourceError::new(reason, Retry::Backoff, message)
 }
 
+/// An error without what a server may have brought into it of the credentials, by names that it chose.
+pub(super) fn without_secrets(repository: &Repository, error: SourceError) -> SourceError {
+    let (uri, message) = (repository.uri.to_string(), error.to_string());
+    let redacted = repository.redact(&message);
+    // Of a secret that is part of the URI, what is left out would tell what it is.
+    if redacted == message || repository.redact(&uri) != uri {
+        return error;
+    }
+    // Without its cause, which says the same again.
+    SourceError::new(error.reason(), error.retry(), redacted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
