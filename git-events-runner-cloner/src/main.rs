@@ -68,7 +68,11 @@ async fn check_out(args: args::Cli) -> Result<(), Failure> {
     let mut attempts = Attempts::new(args.try_for);
     loop {
         let Err(error) = source.checkout(&revision, &destination).await else { return Ok(()) };
-        let Some(wait) = attempts.again(&error) else { return Err(error.into()) };
+        let Some(wait) = attempts.again(&error) else {
+            // It was empty, and the same command is to work again; why it has failed matters more than whether this does.
+            let _ = prepare(&destination, true).await;
+            return Err(error.into());
+        };
         report.again(&error, wait);
         tokio::time::sleep(wait).await;
         prepare(&destination, true).await?;

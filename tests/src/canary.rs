@@ -11,7 +11,7 @@ use std::{
 
 use data_encoding::{BASE64, HEXLOWER};
 
-/// Secrets, and what they look like where they must not be: as they are, encoded, and as the bytes of a debugging output.
+/// Secrets, and what they look like where they must not be, in whatever case: as they are, encoded, and as the bytes of a debugging output.
 #[derive(Clone)]
 pub struct Canaries(Vec<(String, Vec<String>)>);
 
@@ -23,7 +23,8 @@ impl Canaries {
 
     /// The names of those that are in a text.
     pub fn found_in(&self, text: &str) -> Vec<&str> {
-        let is_in = |forms: &[String]| forms.iter().any(|form| text.contains(form.as_str()));
+        let text = text.to_ascii_lowercase();
+        let is_in = |forms: &[String]| forms.iter().any(|form| text.contains(&form.to_ascii_lowercase()));
         self.0.iter().filter(|(_, forms)| is_in(forms)).map(|(name, _)| name.as_str()).collect()
     }
 

@@ -40,6 +40,8 @@ pub struct Options {
     pub compressed: bool,
     /// A certificate and its key, as PEM: https.
     pub tls: Option<(String, String)>,
+    /// What else of TLS is set, as nginx takes it.
+    pub tls_settings: &'static str,
     /// Where it listens; by default where only this machine reaches it.
     pub address: Option<IpAddr>,
 }
@@ -147,7 +149,7 @@ fn parse_line(line: &str) -> Option<LoggedRequest> {
 fn configuration(root: &Path, backend: &Path, address: SocketAddr, options: &Options) -> String {
     let (root, backend) = (root.display(), backend.display());
     let (ssl, certificate) = match options.tls {
-        Some(_) => (" ssl", format!("ssl_certificate {root}/tls.crt; ssl_certificate_key {root}/tls.key;")),
+        Some(_) => (" ssl", format!("ssl_certificate {root}/tls.crt; ssl_certificate_key {root}/tls.key; {}", options.tls_settings)),
         None => ("", String::new()),
     };
     let compression = if options.compressed { "gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;" } else { "" };

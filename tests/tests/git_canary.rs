@@ -73,6 +73,13 @@ fn echo(way: usize) -> u16 {
                 6 => ("200 OK".to_owned(), advertisement.to_owned(), shown),
                 7 => ("407 Proxy".to_owned(), format!("X-Said: {shown}\r\n"), shown),
                 8 => ("429 Too Many Requests".to_owned(), format!("Retry-After: {shown}\r\n"), shown),
+                // Without the kind before it, a name of a host can have it.
+                9 => {
+                    let value = shown.split(' ').next_back().unwrap_or_default();
+                    ("302 Found".to_owned(), format!("Location: https://{value}.elsewhere.example/x\r\n"), String::new())
+                }
+                10 => ("400 Bad Request".to_owned(), "Content-Type: text/plain\r\n".to_owned(), shown),
+                11 => ("400 Bad Request".to_owned(), "Content-Type: text/html\r\n".to_owned(), format!("<title>{shown}</title>")),
                 _ => (shown, String::new(), String::new()),
             };
             let _ = write!(client, "HTTP/1.1 {status}\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -81,7 +88,7 @@ fn echo(way: usize) -> u16 {
     port
 }
 
-const WAYS: usize = 10;
+const WAYS: usize = 13;
 
 struct World {
     canaries: Canaries,
@@ -252,6 +259,29 @@ async fn no_secret_is_seen_anywhere() {
             world.fail(&proxied("https://git.example.com/app")).await;
         }
     }
+
+    // As the url and the path of a submodule, and in the path of a file that cannot be.
+    let repo = with_password.repo("nested").unwrap();
+    fs::create_dir_all(repo.work().join(&password)).unwrap();
+    repo.write(".gitmodules", &format!("[submodule \"x\"]\n\tpath = {password}\n\turl = http://127.0.0.1:1/{password}\n")).unwrap();
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{tip},{password}")]).unwrap();
+    let nested = repo.commit_and_push("main").unwrap();
+    let blob = repo.git_with_input(&["hash-object", "-w", "--stdin"], "").unwrap();
+    let inner = repo.git_with_input(&["mktree"], &format!("100644 blob {blob}\t.git\n")).unwrap();
+    let tree = repo.git_with_input(&["mktree"], &format!("040000 tree {inner}\t{password}\n")).unwrap();
+    let steps = Arc::<Mutex<Vec<String>>>::default();
+    for commit in [nested, repo.git(&["commit-tree", "-m", "evil", &tree]).unwrap().parse().unwrap()] {
+        repo.force("main", commit).unwrap();
+        let told = Arc::clone(&steps);
+        let source = world.source(&repository(&with_password.uri("nested"), basic.clone())).submodules(true);
+        let source = source.tell(move |step| told.lock().unwrap().push(format!("{step:?}")));
+        let revision = Revision { reference: Reference::Branch("main".to_owned()), commit };
+        let error = source.checkout(&revision, tempfile::tempdir().unwrap().path()).await.unwrap_err();
+        world.look_at(&error);
+    }
+    let steps = steps.lock().unwrap().join("\n");
+    assert!(steps.contains("submodule: Some("), "the submodule was not asked for");
+    canaries.assert_not_in("what a checkout tells", &steps);
 
     assert!(world.failures > 6 * WAYS + 10, "{}", world.failures);
     let logged = log.text();

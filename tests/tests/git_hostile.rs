@@ -17,6 +17,8 @@ mod server;
 mod ssh;
 #[path = "git_hostile/tcp.rs"]
 mod tcp;
+#[path = "git_hostile/tls.rs"]
+mod tls;
 
 use std::{
     any::Any,
@@ -35,8 +37,11 @@ use tokio::runtime::Runtime;
 use held::{Held, memory};
 use server::{Connection, Server};
 
-/// How much later than its deadline an error may come: a second, and more for a machine that is busy otherwise.
-const LATE: Duration = Duration::from_secs(10);
+/// How much later than its deadline an error may come.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How often one that is late is asked, in all: a machine that stalls may be what is late, but not each time.
+const TRIES: usize = 3;
 
 /// How long an error may take that does not wait for a deadline.
 const SOON: Duration = Duration::from_secs(15);
@@ -97,18 +102,20 @@ impl Case {
         ask(self.repository.clone(), self.asked).await
     }
 
-    /// What is wrong with this error, after this time.
-    fn verdict(&self, error: &SourceError, took: Duration) -> Option<String> {
+    fn is_right(&self, error: &SourceError) -> bool {
         assert_clear(&self.what, error);
-        let is_right = (error.reason(), error.retry()) == (self.reason, self.retry) && error.to_string().contains(self.message);
+        (error.reason(), error.retry()) == (self.reason, self.retry) && error.to_string().contains(self.message)
+    }
+
+    /// Whether an error comes too late.
+    fn is_late(&self, took: Duration) -> bool {
         let limit = if self.asked == Asked::Checkout { self.repository.checkout_timeout } else { self.repository.timeout };
-        let latest = if self.reason == Reason::Timeout { limit + LATE } else { SOON };
-        (!is_right || took > latest).then(|| format!("{}: after {took:?}: {error:?}", self.what))
+        took > if self.reason == Reason::Timeout { limit + LATE } else { SOON }
     }
 }
 
 fn cases() -> Vec<Case> {
-    [http::cases(), tcp::cases(), ssh::cases(), proxy::cases()].into_iter().flatten().collect()
+    [http::cases(), tls::cases(), tcp::cases(), ssh::cases(), proxy::cases()].into_iter().flatten().collect()
 }
 
 async fn ask(repository: Repository, asked: Asked) -> SourceError {
@@ -153,16 +160,27 @@ fn one_clear_error_each_in_time_and_nothing_held_afterwards() {
     let (cases, runtime) = (cases(), runtime());
     let (before, mut wrong, mut latest) = (Held::now(), vec![], Duration::ZERO);
     for case in &cases {
-        let begin = Instant::now();
-        let error = runtime.block_on(case.ask());
-        let took = begin.elapsed();
-        wrong.extend(case.verdict(&error, took));
+        let (mut tries, mut took);
+        tries = 0;
+        loop {
+            let begin = Instant::now();
+            let error = runtime.block_on(case.ask());
+            (tries, took) = (tries + 1, begin.elapsed());
+            let is_late = case.is_late(took);
+            if is_late && tries < TRIES {
+                continue;
+            }
+            if is_late || !case.is_right(&error) {
+                wrong.push(format!("{}: after {took:?}: {error:?}", case.what));
+            }
+            break;
+        }
         if case.reason == Reason::Timeout && case.asked != Asked::Checkout {
             latest = latest.max(took.saturating_sub(case.repository.timeout));
         }
         if let Some(server) = case.server.downcast_ref::<Server>() {
             // Twice at most; and one that redirects without end, again for each redirect that is followed.
-            assert!(server.accepted() <= 6, "{}: asked {} times", case.what, server.accepted());
+            assert!(server.accepted() <= 6 * tries, "{}: asked {} times", case.what, server.accepted());
         }
         before.wait_for_no_more(&case.what, &runtime, &[case.port]);
     }

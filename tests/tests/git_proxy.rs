@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use git_events_runner_core::{
-    ObjectRef, Reason, Reference, Source as _, SourceError, Watch,
-    git::{GitClient, GitSource, Proxy, RepoUri, Repository},
+    Checkout as _, CommitId, ObjectRef, Reason, Reference, Retry, Revision, Source as _, SourceError, Watch,
+    git::{Credentials, GitClient, GitSource, Proxy, RepoUri, Repository},
 };
-use git_events_runner_tests::{GitServer, Options, ProxyServer};
+use git_events_runner_tests::{GitServer, Options, ProxyServer, SshKey};
 use rcgen::{CertificateParams, KeyPair};
 
 const CREDENTIALS: (&str, &str) = ("robot", "canary-of-the-proxy");
@@ -81,4 +83,35 @@ async fn a_proxy_that_is_not_there_is_named() {
     let error = observe(server, format!("http://{gone}"), None).await.unwrap_err();
     assert_eq!(error.reason(), Reason::Unreachable);
     assert!(error.to_string().contains(&format!("through the proxy http://{gone}")), "{error}");
+}
+
+#[tokio::test]
+async fn what_no_proxy_can_pass_on_does_not_go_around_it() {
+    for uri in ["ssh://git@127.0.0.1/app", "git://127.0.0.1/app"] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut repository = Repository::new(RepoUri::parse(&uri.replace("127.0.0.1", &address)).unwrap());
+        repository.proxy = Some(Proxy { url: "http://proxy.example".to_owned(), credentials: None });
+        if uri.starts_with("ssh") {
+            let key = SshKey::create(tempfile::tempdir().unwrap().path(), &["-t", "ed25519"], "").unwrap();
+            repository.credentials = Credentials::Ssh {
+                private_key: key.private.as_str().into(),
+                passphrase: None,
+                known_hosts: None,
+                insecure_ignore_host_key: true,
+            };
+        }
+        let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), repository, GitClient::default());
+        let revision = Revision { reference: Reference::Branch("main".to_owned()), commit: CommitId::digest_of("") };
+        let folder = tempfile::tempdir().unwrap();
+        for error in [
+            source.observe(&Watch::new(revision.reference.clone())).await.unwrap_err(),
+            source.checkout(&revision, folder.path()).await.unwrap_err(),
+        ] {
+            assert_eq!((error.reason(), error.retry()), (Reason::InvalidSpec, Retry::Never), "{error}");
+            assert!(error.to_string().contains("a proxy is for http and https only"), "{error}");
+        }
+        assert!(listener.accept().is_err(), "nothing has come there");
+    }
 }

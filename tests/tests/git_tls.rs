@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up fails it")]
 
+use std::{fs, process::Command};
+
 use git_events_runner_core::{
     ObjectRef, Reason, Reference, Source as _, SourceError, Watch,
     git::{GitClient, GitSource, RepoUri, Repository, Tls},
 };
-use git_events_runner_tests::{GitServer, Options};
+use git_events_runner_tests::{GitServer, Options, Program, free_port};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 /// A certificate authority of this name, and its certificate as PEM.
@@ -108,4 +110,79 @@ async fn a_port_that_does_not_speak_tls_is_told_as_such() {
     let error = source.observe(&Watch::new(Reference::Branch("main".to_owned()))).await.unwrap_err();
     assert_eq!(error.reason(), Reason::Unreachable);
     assert!(error.to_string().contains("it does not speak TLS there: check the port, or use http://"), "{error}");
+}
+
+/// A certificate for a server that openssl makes and signs by its own key, and this key; without any extension it is one of version 1.
+fn made_by_openssl(arguments: &[&str]) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let [config, key, certificate] = ["config", "key", "certificate"].map(|name| folder.path().join(name));
+    fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n").unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2"]).args(arguments);
+    openssl.arg("-config").arg(&config).arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+    let made = openssl.output().expect("openssl is not installed: apt-get install openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (fs::read_to_string(certificate).unwrap(), fs::read_to_string(key).unwrap())
+}
+
+const GOOD: [&str; 4] = ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1"];
+
+async fn observe_made(made: &(String, String), tls_settings: &'static str) -> Result<(), SourceError> {
+    let server = GitServer::start(&Options { tls: Some(made.clone()), tls_settings, ..Options::default() }).unwrap();
+    server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    observe(&GitClient::default(), &server, Some(&made.0)).await
+}
+
+#[tokio::test]
+async fn certificates_as_they_were_made_once_are_refused_in_a_sentence_that_helps() {
+    observe_made(&made_by_openssl(&GOOD), "").await.unwrap();
+    for (arguments, message) in [
+        (["-addext", "basicConstraints=critical,CA:FALSE"].as_slice(), "it has no subjectAltName, and the host in its CN does not count"),
+        (&[], "it is of X.509 version 1"),
+        (&[GOOD.as_slice(), &["-sha1"]].concat(), "it is signed in a way that is not safe any longer, such as SHA-1"),
+    ] {
+        let error = observe_made(&made_by_openssl(arguments), "").await.unwrap_err();
+        assert_eq!(error.reason(), Reason::CertificateInvalid, "{error}");
+        assert!(error.to_string().contains(message) && error.to_string().len() < 300, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_or_speaks_old_tls_only_is_refused_for_good() {
+    let made = made_by_openssl(&GOOD);
+    let error = observe_made(&made, "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ProtocolError, "{error}");
+    assert!(error.to_string().contains("it speaks no TLS newer than 1.1: let it speak 1.2 or 1.3"), "{error}");
+
+    // nginx says so in a page.
+    let error = observe_made(&made, "ssl_verify_client on; ssl_client_certificate tls.crt;").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ProtocolError, "{error}");
+    assert!(error.to_string().contains("(it says: 400 No required SSL certificate was sent)"), "{error}");
+
+    // Others break off.
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["certificate", "key"].map(|name| folder.path().join(name));
+    fs::write(&certificate, &made.0).unwrap();
+    fs::write(&key, &made.1).unwrap();
+    for (version, reason, message) in [
+        ("-tls1_3", Reason::AuthenticationFailed, "it asks for a certificate of the client, which cannot be set here"),
+        ("-tls1_2", Reason::ProtocolError, "it may ask for a certificate of the client, which cannot be set here"),
+    ] {
+        let port = free_port().unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_server", "-Verify", "1", "-verify_return_error", "-www", version, "-accept", &format!("127.0.0.1:{port}")]);
+        let server = Program::start({
+            openssl.arg("-cert").arg(&certificate).arg("-key").arg(&key);
+            openssl
+        });
+        let server = server.unwrap();
+        server.wait_for_line("ACCEPT").unwrap();
+        let uri = RepoUri::parse(&format!("https://127.0.0.1:{port}/app")).unwrap();
+        let tls = Tls { ca_certificates: Some(made.0.clone()), no_verify: false };
+        let source =
+            GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), Repository { tls, ..Repository::new(uri) }, GitClient::default());
+        let error = source.observe(&Watch::new(Reference::Branch("main".to_owned()))).await.unwrap_err();
+        assert_eq!(error.reason(), reason, "{error}");
+        assert!(error.to_string().contains(message), "{error}");
+    }
 }

@@ -4,16 +4,18 @@
 
 #[path = "git_transports/forge.rs"]
 mod forge;
+#[path = "git_transports/front.rs"]
+mod front;
 #[path = "git_transports/way.rs"]
 mod way;
 
-use std::fs;
+use std::{any::Any, fs};
 
 use git_events_runner_core::{
     Checkout as _, CommitId, ObjectRef, Reason, Reference, Revision, Source as _, Watch,
     git::{Credentials, GitClient, GitSource, RepoUri, Repository},
 };
-use git_events_runner_tests::{Auth, GitDaemon, GitServer, Options, SshKey, SshServer};
+use git_events_runner_tests::{Auth, GitDaemon, GitRepo, GitServer, Options, SshKey, SshServer};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -156,6 +158,88 @@ async fn a_server_of_version_2_that_gives_only_what_its_refs_point_at_gives_thei
         let into = tempfile::tempdir().unwrap();
         let error = source.checkout(&Revision { reference, commit }, into.path()).await.unwrap_err();
         assert!(error.reason() == Reason::ReferenceNotFound && error.to_string().contains(&commit.to_string()), "{error}");
+    }
+}
+
+/// A repository that anybody may read, on a server that has never heard of version 2.
+fn open(what: &str, repo: GitRepo, uri: String, server: impl Any + Send + Sync) -> Way {
+    let (git, ca_certificates, right, wrong) = (vec![], None, Credentials::None, vec![]);
+    Way { what: what.to_owned(), repo, uri, git, ca_certificates, right, wrong, _server: Box::new(server) }
+}
+
+#[tokio::test]
+async fn a_server_that_insists_on_acknowledging_many_commits_is_fetched_from() {
+    let server = GitServer::start(&Options { old_protocol: true, ..Options::default() }).unwrap();
+    let repo = server.repo("app").unwrap();
+    // As Azure DevOps does.
+    let refusal = |request: &str| {
+        let (head, body) = request.split_once("\r\n\r\n")?;
+        let first = body.lines().next().unwrap_or_default();
+        (head.starts_with("POST") && !first.contains(" multi_ack")).then_some("TF401041: Clients must support multi-ack")
+    };
+    let uri = front::start(&server, refusal, |answer| answer);
+    assert_as_git_does(&open("one that insists on multi_ack", repo, uri, server)).await;
+}
+
+#[tokio::test]
+async fn why_a_server_refuses_a_request_is_told() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    let commit = server.repo("app").unwrap().push("main", &[("a", "1")]).unwrap();
+    let refusal = |request: &str| request.starts_with("POST").then_some("TF401041: Clients must\tsupport this\r\nand much more");
+    let uri = RepoUri::parse(&front::start(&server, refusal, |answer| answer)).unwrap();
+    let source = GitSource::new(ObjectRef::cluster("ClusterGitRepo", "app"), Repository::new(uri), GitClient::default());
+    let (reference, into) = (Reference::Branch("main".into()), tempfile::tempdir().unwrap());
+    let error = source.checkout(&Revision { reference, commit }, into.path()).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ProtocolError);
+    assert!(error.to_string().contains("answers 400 Bad Request (it says: TF401041: Clients must support this), which is not"), "{error}");
+}
+
+#[tokio::test]
+async fn a_content_type_may_have_a_parameter_and_be_written_in_capitals() {
+    for old_protocol in [false, true] {
+        let server = GitServer::start(&Options { old_protocol, ..Options::default() }).unwrap();
+        let repo = server.repo("app").unwrap();
+        let other = |answer: String| {
+            ["advertisement", "result"].iter().fold(answer, |answer, of| {
+                answer
+                    .replace(&format!("application/x-git-upload-pack-{of}"), &format!("Application/X-Git-Upload-Pack-{of} ;charset=utf-8"))
+            })
+        };
+        let uri = front::start(&server, |_| None, other);
+        assert_as_git_does(&open("one with parameters", repo, uri, server)).await;
+    }
+}
+
+#[tokio::test]
+async fn of_a_hundred_thousand_refs_of_an_old_server_the_last_is_found() {
+    const REFS: usize = 100_000;
+    let (http, tcp) = (GitServer::start(&Options { old_protocol: true, ..Options::default() }).unwrap(), GitDaemon::start().unwrap());
+    let repos = [http.repo("app").unwrap(), tcp.repo("app").unwrap()];
+    for (repo, uri) in repos.iter().zip([http.uri("app"), tcp.old_uri("app").unwrap()]) {
+        let tip = repo.push("main", &[("a", "1")]).unwrap();
+        let [before, last, tagged] = ["2", "3", "4"].map(|content| repo.push("z", &[("a", content)]).unwrap());
+        repo.force("z", last).unwrap();
+        repo.tag_annotated("z", tagged).unwrap();
+        let packed: String = (0..REFS).map(|number| format!("{tip} refs/heads/topic/{number:06}\n")).collect();
+        fs::write(repo.bare().join("packed-refs"), format!("# pack-refs with: peeled fully-peeled sorted \n{packed}")).unwrap();
+        let source = GitSource::new(
+            ObjectRef::cluster("ClusterGitRepo", "app"),
+            Repository::new(RepoUri::parse(&uri).unwrap()),
+            GitClient::default(),
+        );
+        for (name, expected) in [("main", tip), ("z", last), ("topic/099999", tip)] {
+            assert_eq!(source.observe(&Watch::new(Reference::Branch(name.into()))).await.unwrap().commit, expected, "{uri}: {name}");
+        }
+        for (commit, content) in [(last, "3"), (tagged, "4")] {
+            let into = tempfile::tempdir().unwrap();
+            source.checkout(&Revision { reference: Reference::Commit(commit), commit }, into.path()).await.unwrap();
+            assert_eq!(fs::read_to_string(into.path().join("a")).unwrap(), content, "{uri}");
+        }
+        // In no history of the first of them.
+        let (reference, into) = (Reference::Commit(before), tempfile::tempdir().unwrap());
+        let error = source.checkout(&Revision { reference, commit: before }, into.path()).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ReferenceNotFound, "{error}");
+        assert!(error.to_string().contains("only the first 20000 of its refs"), "{error}");
     }
 }
 

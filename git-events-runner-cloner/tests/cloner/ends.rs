@@ -80,6 +80,27 @@ fn the_exit_code_tells_what_has_to_be_done() {
     }
 }
 
+#[test]
+fn what_it_has_begun_to_write_is_gone_when_it_gives_up() {
+    let server = GitServer::start(&Options::default()).unwrap();
+    let repo = server.repo("app").unwrap();
+    let commit = repo.push("main", &[("a", "1")]).unwrap();
+    let lib = format!("[submodule \"lib\"]\n\tpath = lib\n\turl = http://127.0.0.1:{}/lib.git\n", free_port().unwrap());
+    repo.write(".gitmodules", &lib).unwrap();
+    fs::create_dir(repo.work().join("lib")).unwrap();
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},lib")]).unwrap();
+    let commit = repo.commit_and_push("main").unwrap();
+    let clone = Clone::of(&server.uri("app"), commit).arg("--submodules").arg("--try-for=0");
+    fs::create_dir(clone.destination()).unwrap();
+    for _ in 0..2 {
+        clone.run().assert_failure(5, "the submodule lib: no connection to");
+        assert_eq!(fs::read_dir(clone.destination()).unwrap().count(), 0);
+    }
+    fs::write(clone.destination().join("mine"), "").unwrap();
+    clone.run().assert_failure(2, "is not empty");
+    assert!(clone.destination().join("mine").exists(), "what was there before is left");
+}
+
 /// A server that answers so once, and then as what is behind it.
 fn at_first(answer: &'static str, behind: &GitServer) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use git_events_runner_core::CommitId;
-use git_events_runner_tests::{Auth, GitRepo, GitServer, Options, files};
+use git_events_runner_tests::{Auth, GitRepo, GitServer, Options, ProxyServer, files};
 
 use super::fixture::{Clone, path};
 
@@ -144,6 +144,16 @@ fn a_url_that_is_not_of_a_server_is_refused() {
     fs::write(app.work().join(".gitmodules"), "[submodule \"sub\"\n").unwrap();
     let commit = link(&app, "sub", inner);
     Clone::of(&server.uri("app"), commit).arg("--submodules").run().assert_failure(9, "line 1 of its .gitmodules makes no sense");
+}
+
+#[test]
+fn a_submodule_that_no_proxy_can_pass_on_does_not_go_around_it() {
+    let (server, proxy) = (open_server(), ProxyServer::http(None).unwrap());
+    let app = server.repo("app").unwrap();
+    let inner = app.push("main", &[("a", "1")]).unwrap();
+    let commit = add(&app, "lib", inner, "git://127.0.0.1:1/lib");
+    let ended = Clone::of(&server.uri("app"), commit).arg("--submodules").arg(&format!("--proxy=http://{}", proxy.authority())).run();
+    ended.assert_failure_about(9, &["the submodule lib of ", "git://127.0.0.1:1/lib", "a proxy is for http and https only"]);
 }
 
 #[test]

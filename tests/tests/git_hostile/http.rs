@@ -16,7 +16,7 @@ use super::{
 };
 
 pub const ADVERTISEMENT: &str = "Content-Type: application/x-git-upload-pack-advertisement\r\n";
-const RESULT: &str = "Content-Type: application/x-git-upload-pack-result\r\n";
+pub const RESULT: &str = "Content-Type: application/x-git-upload-pack-result\r\n";
 
 /// Answers the request for capabilities as a server of version 2, and every other as the script says.
 pub fn server_of_version_2(script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Server {
@@ -149,6 +149,12 @@ fn checks() -> Vec<Case> {
             ProtocolError,
             "redirects to https://elsewhere.example, which is not followed",
         ),
+        check(
+            "redirect to a host with the secret in its name",
+            status("302 Found", "Location: https://x.CANARY.elsewhere.example/\r\n"),
+            ProtocolError,
+            "redirects to https://x.….elsewhere.example, which is not followed",
+        ),
         check("redirect to nowhere", status("302 Found", ""), ProtocolError, "redirects to nowhere"),
         check("401", status("401 Unauthorized", "WWW-Authenticate: Basic\r\n"), AuthenticationFailed, "refuses the credentials (401"),
         check("403", status("403 Forbidden", ""), AuthenticationFailed, "refuses the credentials (403"),
@@ -158,6 +164,7 @@ fn checks() -> Vec<Case> {
         check("500", status("500 Internal Server Error", ""), Unreachable, "is not able to answer now (500"),
         Case { retry: after(9), ..check("503", status("503 Service Unavailable", "Retry-After: 9\r\n"), Unreachable, "(503") },
         check("418", status("418 canary", ""), ProtocolError, "not how a Git server answers"),
+        check("400", status("400 Bad Request", "Content-Type: text/plain\r\n"), ProtocolError, "(it says: …)"),
         check("a page", ok("Content-Type: text/html; charset=utf-8\r\n", b"<html>"), ProtocolError, "answers with text/html"),
         check("a dumb server", ok("Content-Type: text/plain\r\n", REF), ProtocolError, "(smart http)"),
         check("an error in a packet", ok(ADVERTISEMENT, b"0013ERR no \x1b[31m\n\n\n"), ProtocolError, "reports: no  [31m"),

@@ -8,18 +8,25 @@ use super::{
 use crate::CommitId;
 
 /// How many branches and tags are kept, 20 bytes each.
-const MAX_TIPS: usize = 20_000;
+pub(super) const MAX_TIPS: usize = 20_000;
 
-/// Reads an advertisement packet by packet, and keeps of its refs only the one that is looked for.
+/// Reads an advertisement packet by packet, and keeps of its refs only what is looked for.
 #[derive(Debug)]
 pub(super) struct Advertisement {
     wanted: String,
+    commit: Option<CommitId>,
     state: State,
+    /// What the last ref points at.
+    last: Option<CommitId>,
     pub(super) capabilities: Capabilities,
     /// What the wanted ref points at, in versions 0 and 1.
     pub(super) found: Found,
+    /// What a ref points at that stands for the commit, in versions 0 and 1: the commit itself, or an annotated tag.
+    pub(super) tip: Option<CommitId>,
     /// What branches and tags point at, in versions 0 and 1; where there are very many, the first of them.
     pub(super) tips: Vec<CommitId>,
+    /// There are more.
+    pub(super) has_more_tips: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +44,11 @@ enum State {
 }
 
 impl Advertisement {
-    /// Looks for a ref by its full name; an empty name finds none.
-    pub(super) fn new(wanted: &str) -> Self {
+    /// Looks for a ref by its full name; an empty name finds none. And for a ref that stands for a commit.
+    pub(super) fn new(wanted: &str, commit: Option<CommitId>) -> Self {
         let (capabilities, found) = (Capabilities::default(), Found::default());
-        Self { wanted: wanted.to_owned(), state: State::Start, capabilities, found, tips: vec![] }
+        let (wanted, state, last, tip) = (wanted.to_owned(), State::Start, None, None);
+        Self { wanted, commit, state, last, capabilities, found, tip, tips: vec![], has_more_tips: false }
     }
 
     /// Whether the advertisement has come to its end.
@@ -99,8 +107,15 @@ impl Advertisement {
             None if name == self.wanted.as_bytes() => self.found.direct = Some(id),
             _ => {}
         }
-        if (name.starts_with(b"refs/heads/") || name.starts_with(b"refs/tags/")) && self.tips.len() < MAX_TIPS {
-            self.tips.push(id);
+        // What an annotated tag stands for comes right after it, and cannot be asked for by itself.
+        if !name.ends_with(b"^{}") {
+            self.last = Some(id);
+        }
+        if self.commit == Some(id) {
+            self.tip = self.last;
+        }
+        if name.starts_with(b"refs/heads/") || name.starts_with(b"refs/tags/") {
+            if self.tips.len() < MAX_TIPS { self.tips.push(id) } else { self.has_more_tips = true }
         }
         Ok(())
     }
@@ -119,7 +134,7 @@ mod tests {
     }
 
     fn read(wanted: &str, bytes: &str) -> Result<Advertisement, WireError> {
-        let (mut packets, mut advertisement) = (Packets::default(), Advertisement::new(wanted));
+        let (mut packets, mut advertisement) = (Packets::default(), Advertisement::new(wanted, Some(B.parse().unwrap())));
         packets.push(bytes.as_bytes());
         while let Some(packet) = packets.next()? {
             advertisement.read(packet)?;
@@ -163,6 +178,7 @@ mod tests {
             let capabilities = read("", &refs(&service)).unwrap().capabilities;
             let tips: Vec<_> = read("", &refs(&service)).unwrap().tips.iter().map(ToString::to_string).collect();
             assert_eq!(tips, [A, B, A, B]);
+            assert_eq!(read("", &refs(&service)).unwrap().tip.map(|id| id.to_string()).as_deref(), Some(A), "the annotated tag of B");
             assert!(!capabilities.version2 && capabilities.shallow && capabilities.side_band && capabilities.ofs_delta);
         }
     }

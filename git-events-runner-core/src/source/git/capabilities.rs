@@ -16,6 +16,8 @@ pub(super) struct Capabilities {
     pub(super) side_band: bool,
     pub(super) no_progress: bool,
     pub(super) ofs_delta: bool,
+    /// Of versions 0 and 1: its best way to acknowledge many commits that a client has. We have none, but Azure DevOps insists on one of these.
+    pub(super) multi_ack: Option<&'static str>,
     /// Of versions 0 and 1: commits can be asked for that no ref points at.
     pub(super) reachable: bool,
 }
@@ -52,6 +54,8 @@ impl Capabilities {
                 (b"no-progress", _) => self.no_progress = true,
                 (b"allow-reachable-sha1-in-want" | b"allow-any-sha1-in-want", _) => self.reachable = true,
                 (b"ofs-delta", _) => self.ofs_delta = true,
+                (b"multi_ack_detailed", _) => self.multi_ack = Some("multi_ack_detailed"),
+                (b"multi_ack", _) if self.multi_ack.is_none() => self.multi_ack = Some("multi_ack"),
                 _ => {}
             }
         }

@@ -42,9 +42,21 @@ pub(super) async fn check_out(
     revision: &Revision,
     into: &Path,
 ) -> Result<(), SourceError> {
+    let done = all_parts(repository, client, options, revision, into).await;
+    // A server chooses the names of files, and the urls of submodules.
+    done.map_err(|error| error::without_secrets(repository, error))
+}
+
+async fn all_parts(
+    repository: &Repository,
+    client: &GitClient,
+    options: &Options,
+    revision: &Revision,
+    into: &Path,
+) -> Result<(), SourceError> {
     let deadline = Instant::now() + repository.checkout_timeout;
     let name = full_name(&revision.reference)?.unwrap_or_default();
-    let mut checkout = Checkout { client, options, deadline, limits: client.limits().clone() };
+    let mut checkout = Checkout { top: repository, client, options, deadline, limits: client.limits().clone() };
     let (repository, into) = (repository.clone(), into.to_owned());
     let top = Part { repository, commit: revision.commit, name, into, path: String::new(), is_elsewhere: false };
     let mut nested = Nested::of(&top.repository);
@@ -85,6 +97,7 @@ impl Part {
 }
 
 struct Checkout<'a> {
+    top: &'a Repository,
     client: &'a GitClient,
     options: &'a Options,
     deadline: Instant,
@@ -115,7 +128,8 @@ impl Checkout<'_> {
 
     async fn remote(&mut self, exchange: &mut Exchange<'_>, part: &Part) -> Result<Vec<Submodule>, SourceError> {
         let Options { keep, depth, listener, .. } = self.options;
-        let (path, uri, commit) = (part.path.clone(), part.repository.uri.to_string(), part.commit);
+        let [path, uri] = [&part.path, &part.repository.uri.to_string()].map(|text| self.top.redact(text));
+        let commit = part.commit;
         listener.tell(Step::Fetch { submodule: Some(path).filter(|path| !path.is_empty()), uri, commit });
         let (sender, receiver) = store::channel();
         let sender = sender.counted(listener.clone());
@@ -126,7 +140,7 @@ impl Checkout<'_> {
         // If both have failed, the end of the fetch is why the other was cancelled.
         fetched?;
         exchange.enter("writing its files");
-        self.write_files(store?, part).await
+        self.write_files(store?, part).await.map_err(|error| exchange.explain(error))
     }
 
     async fn write_files(&mut self, store: Store, part: &Part) -> Result<Vec<Submodule>, SourceError> {

@@ -7,7 +7,7 @@ use reqwest::{
     StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
 use super::{Repository, client::CONNECT_TIMEOUT, packet::WireError, uri::Reach};
 use crate::{CommitId, Reason, Reference, Retry, SourceError};
@@ -15,8 +15,8 @@ use crate::{CommitId, Reason, Reference, Retry, SourceError};
 /// The longest time that a server may ask us to wait: it should not be able to switch a source off for good.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// The server answered with a status that is no success and no redirect.
-pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &HeaderMap) -> SourceError {
+/// The server answered with a status that is no success and no redirect; `said` is what it says of that, if anything.
+pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &HeaderMap, said: &str) -> SourceError {
     let uri = &on_its_way(repository);
     let wait = retry_after(headers, Timestamp::now());
     let (reason, retry, message) = match status.as_u16() {
@@ -39,7 +39,9 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
         }
         500.. => (Reason::Unreachable, wait, format!("{uri} is not able to answer now ({status}): see its own logs")),
         _ => {
-            let message = format!("{uri} answers {status}, which is not how a Git server answers: check `repoUri`");
+            let said: String = repository.redact(said).chars().take(MAX_REMOTE).collect();
+            let said = if said.is_empty() { said } else { format!(" (it says: {said})") };
+            let message = format!("{uri} answers {status}{said}, which is not how a Git server answers: check `repoUri`");
             (Reason::ProtocolError, Retry::Backoff, message)
         }
     };
@@ -61,11 +63,8 @@ pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> So
     let uri = on_its_way(repository);
     // Its own text would show the whole URL.
     let error = error.without_url();
-    let tls = find_tls_error(&error);
-    let (reason, message) = if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-        (Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why)))
-    } else if let Some(rustls::Error::InvalidMessage(_)) = tls {
-        (Reason::Unreachable, format!("no connection to {uri}: it does not speak TLS there: check the port, or use http://"))
+    let (reason, message) = if let Some((reason, message)) = find_tls_error(&error).and_then(|error| of_tls(&uri, error)) {
+        (reason, message)
     } else if error.is_connect() && error.is_timeout() {
         return no_connection_in_time(repository);
     } else if repository.proxy.is_some() && innermost(&error).contains("proxy authorization required") {
@@ -76,6 +75,30 @@ pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> So
         (Reason::Unreachable, format!("the connection to {uri} broke off: {}", innermost(&error)))
     };
     SourceError::new(reason, Retry::Backoff, message).caused_by(error)
+}
+
+/// What is wrong with the server's TLS, where that is known to need somebody's hand.
+fn of_tls(uri: &str, error: &rustls::Error) -> Option<(Reason, String)> {
+    let (reason, why) = match error {
+        rustls::Error::InvalidCertificate(why) => {
+            return Some((Reason::CertificateInvalid, format!("the certificate of {uri} is not accepted: {}", in_words(why))));
+        }
+        rustls::Error::InvalidMessage(_) => (Reason::Unreachable, "it does not speak TLS there: check the port, or use http://"),
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            (Reason::ProtocolError, "it speaks no TLS newer than 1.1: let it speak 1.2 or 1.3")
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => (
+            Reason::AuthenticationFailed,
+            "it asks for a certificate of the client, which cannot be set here: let it take what `authConfig` has",
+        ),
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            let why = "it finds no way of TLS that both sides take: it may ask for a certificate of the client, which cannot be set here, or know \
+                       only ciphers that are not safe any longer";
+            (Reason::ProtocolError, why)
+        }
+        _ => return None,
+    };
+    Some((reason, format!("no connection to {uri}: {why}")))
 }
 
 /// Where a repository is, and what is between.
@@ -118,6 +141,15 @@ pub(super) fn unfit_credentials(repository: &Repository, reach: &Reach<'_>) -> S
     SourceError::new(Reason::InvalidSpec, Retry::Never, format!("{} {why}", repository.uri))
 }
 
+/// Why what is not reached by http cannot go through a proxy.
+pub(super) const AROUND_THE_PROXY: &str = "a proxy is for http and https only, and it is not gone around";
+
+/// There is a proxy, which this way to the repository would go around.
+pub(super) fn around_the_proxy(repository: &Repository) -> SourceError {
+    let message = format!("{} cannot be reached: {AROUND_THE_PROXY}: remove `proxy`, or use https", repository.uri);
+    SourceError::new(Reason::InvalidSpec, Retry::Never, message)
+}
+
 fn find_tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -141,8 +173,18 @@ fn in_words(why: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet: check the clocks on both sides".to_owned()
         }
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "it has no subjectAltName, and the host in its CN does not count: have it made with one".to_owned()
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is made for another host name: use the name that is in it, or have it made for this one".to_owned()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed in a way that is not safe any longer, such as SHA-1, or not known here: have it signed with SHA-256".to_owned()
+        }
+        other if format!("{other:?}").contains("UnsupportedCertVersion") => {
+            "it is of X.509 version 1: have it made with a subjectAltName, which makes it one of version 3".to_owned()
         }
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "it is that of a certificate authority (CA:TRUE), which a server cannot use: make one with CA:FALSE".to_owned()
@@ -164,20 +206,19 @@ pub(super) fn timeout(repository: &Repository, limit: Duration, phase: &str) -> 
     SourceError::new(Reason::Timeout, Retry::Backoff, format!("{} took longer than {limit:?}, while {phase}", repository.uri))
 }
 
-/// The server redirects to where the credentials do not belong; only the origin of that place is shown.
+/// The server redirects to where the credentials do not belong; only the origin of that place is shown, which may have them in its name.
 pub(super) fn redirected(repository: &Repository, to: Option<&reqwest::Url>) -> SourceError {
-    let to = to.map_or_else(|| "nowhere".to_owned(), |url| url.origin().ascii_serialization());
+    let to = to.map_or_else(|| "nowhere".to_owned(), |url| repository.redact(&url.origin().ascii_serialization()));
     let message = format!("{} redirects to {to}, which is not followed: if it is right, use that in `repoUri`", repository.uri);
     SourceError::new(Reason::ProtocolError, Retry::Backoff, message)
 }
 
 /// The answer is not that of a Git server.
 pub(super) fn not_git(repository: &Repository, content_type: &str) -> SourceError {
-    // Only the type itself, and only if it looks like one: the rest is the server's own text.
-    let plain = content_type.split(';').next().unwrap_or_default().trim();
-    let is_type = plain.len() <= 60 && plain.chars().all(|c| c.is_ascii_alphanumeric() || "/-+._".contains(c));
-    let plain = if is_type && !plain.is_empty() { plain } else { "something else" };
-    let what = format!("{} answers with {plain}, not as a Git server (smart http)", repository.uri);
+    // Only if it looks like one: otherwise it is the server's own text.
+    let is_type = content_type.len() <= 60 && content_type.chars().all(|c| c.is_ascii_alphanumeric() || "/-+._".contains(c));
+    let content_type = if is_type && !content_type.is_empty() { content_type } else { "something else" };
+    let what = format!("{} answers with {content_type}, not as a Git server (smart http)", repository.uri);
     SourceError::new(Reason::ProtocolError, Retry::Backoff, format!("{what}: check `repoUri`, and whether it asks for credentials"))
 }
 
@@ -274,6 +315,18 @@ pub(super) fn reported(repository: &Repository, text: &str) -> SourceError {
     SourceError::new(reason, Retry::Backoff, message)
 }
 
+/// An error without what a server may have brought into it of the credentials, by names that it chose.
+pub(super) fn without_secrets(repository: &Repository, error: SourceError) -> SourceError {
+    let (uri, message) = (repository.uri.to_string(), error.to_string());
+    let redacted = repository.redact(&message);
+    // Of a secret that is part of the URI, what is left out would tell what it is.
+    if redacted == message || repository.redact(&uri) != uri {
+        return error;
+    }
+    // Without its cause, which says the same again.
+    SourceError::new(error.reason(), error.retry(), redacted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,7 +367,7 @@ mod tests {
     #[test]
     fn a_servers_content_type_is_shown_only_if_it_is_one() {
         let repository = Repository::new(super::super::RepoUri::parse("https://example.com/a").unwrap());
-        assert!(not_git(&repository, "text/html; charset=utf-8").to_string().contains("answers with text/html, not"));
+        assert!(not_git(&repository, "text/html").to_string().contains("answers with text/html, not"));
         assert!(not_git(&repository, "text html\u{1b}").to_string().contains("answers with something else, not"));
     }
 }

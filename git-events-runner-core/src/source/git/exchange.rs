@@ -2,7 +2,7 @@
 
 use super::{
     Credentials, GitClient, Repository,
-    advertisement::Advertisement,
+    advertisement::{Advertisement, MAX_TIPS},
     capabilities::Capabilities,
     error,
     fetch::{self, Content, Fetched, Want},
@@ -23,11 +23,16 @@ pub(super) struct Exchange<'a> {
     client: &'a GitClient,
     transport: Box<dyn Transport + 'a>,
     phase: Phase,
+    /// The commit was looked for in the history of some refs only.
+    has_more_tips: bool,
 }
 
 impl<'a> Exchange<'a> {
     /// Prepares it; nothing is sent yet.
     pub(super) fn new(repository: &'a Repository, client: &'a GitClient) -> Result<Self, SourceError> {
+        if repository.proxy.is_some() && !matches!(repository.uri.reach(), Reach::Http(_)) {
+            return Err(error::around_the_proxy(repository));
+        }
         let phase = Phase::default();
         let transport: Box<dyn Transport + 'a> = match (repository.uri.reach(), &repository.credentials) {
             (Reach::Http(url), Credentials::None | Credentials::Basic { .. } | Credentials::Token { .. }) => {
@@ -37,7 +42,7 @@ impl<'a> Exchange<'a> {
             (Reach::Ssh(remote), Credentials::Ssh { .. }) => Box::new(Ssh::new(repository, remote, client, phase.clone())),
             (reach, _) => return Err(error::unfit_credentials(repository, &reach)),
         };
-        Ok(Self { repository, client, transport, phase })
+        Ok(Self { repository, client, transport, phase, has_more_tips: false })
     }
 
     /// What is being waited for, in words.
@@ -58,7 +63,7 @@ impl<'a> Exchange<'a> {
                 answer => return answer,
             }
         }
-        let Advertisement { capabilities, mut found, .. } = self.discover(name).await?;
+        let Advertisement { capabilities, mut found, .. } = self.discover(name, None).await?;
         if capabilities.version2 {
             found = self.list(&capabilities, name).await?;
         }
@@ -66,11 +71,11 @@ impl<'a> Exchange<'a> {
         Ok(found)
     }
 
-    /// How the server talks, and, where it sends all its refs at once, what the one of this name points at.
-    async fn discover(&mut self, name: &str) -> Result<Advertisement, SourceError> {
+    /// How the server talks, and, where it sends all its refs at once, what the one of this name points at, and which one stands for a commit.
+    async fn discover(&mut self, name: &str, commit: Option<CommitId>) -> Result<Advertisement, SourceError> {
         self.transport.start().await?;
         self.enter("receiving its list of refs");
-        let mut advertisement = Advertisement::new(name);
+        let mut advertisement = Advertisement::new(name, commit);
         self.read_refs(|packet| advertisement.read(packet).map(|()| advertisement.is_done())).await?;
         if advertisement.capabilities.other_objects {
             let message = format!("{} names its objects by SHA-256, which is not available here: only SHA-1 is", self.repository.uri);
@@ -119,6 +124,16 @@ impl<'a> Exchange<'a> {
         self.transport.end_answer().await
     }
 
+    /// Says of a commit that is not there if it may be where it was not looked for.
+    pub(super) fn explain(&self, error: SourceError) -> SourceError {
+        if !self.has_more_tips || error.reason() != Reason::ReferenceNotFound {
+            return error;
+        }
+        let message =
+            format!("{error}: only the first {MAX_TIPS} of its refs were looked through, and there are more: name the one that has it");
+        SourceError::new(error.reason(), error.retry(), message)
+    }
+
     /// Fetches a commit, which was seen at the ref of this name; without its history, where the server can do so.
     pub(super) async fn fetch(&mut self, commit: &CommitId, name: &str, content: Content, mut pack: PackSender) -> Result<(), SourceError> {
         let (capabilities, want) = match self.transport.recall() {
@@ -126,8 +141,9 @@ impl<'a> Exchange<'a> {
             Some(capabilities) => (capabilities, Want::exactly(*commit, content)),
             None => {
                 let (repository, phase) = (self.repository, self.phase.clone());
-                let advertisement = within_timeout(repository, &phase, self.discover(name)).await?;
+                let advertisement = within_timeout(repository, &phase, self.discover(name, Some(*commit))).await?;
                 let want = Want::of(*commit, content, &advertisement);
+                self.has_more_tips = advertisement.has_more_tips && want.ids.len() > 1;
                 (advertisement.capabilities, want)
             }
         };
@@ -156,7 +172,7 @@ impl<'a> Exchange<'a> {
     ) -> Result<(), SourceError> {
         let (repository, phase) = (self.repository, self.phase.clone());
         let list = async {
-            let capabilities = self.discover(name).await?.capabilities;
+            let capabilities = self.discover(name, None).await?.capabilities;
             Ok((self.list(&capabilities, name).await?, capabilities))
         };
         let (found, capabilities) = within_timeout(repository, &phase, list).await?;
@@ -172,7 +188,7 @@ impl<'a> Exchange<'a> {
         want: &Want,
         pack: &mut PackSender,
     ) -> Result<(), SourceError> {
-        let Self { repository, client, transport, phase } = self;
+        let Self { repository, client, transport, phase, .. } = self;
         if !capabilities.version2 && !capabilities.side_band {
             return Err(error::malformed(repository, "it is too old to send files in packets (side-band-64k)"));
         }

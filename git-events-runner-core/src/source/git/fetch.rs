@@ -51,14 +51,17 @@ impl Want {
 
     /// What to ask for to have a commit, which was seen at a ref.
     pub(super) fn of(commit: CommitId, content: Content, advertisement: &Advertisement) -> Self {
-        let Advertisement { capabilities, found, tips, .. } = advertisement;
-        match found.direct {
-            _ if capabilities.any_commit() || tips.contains(&commit) => Self::exactly(commit, content),
+        let Advertisement { capabilities, found, tip, tips, .. } = advertisement;
+        if capabilities.any_commit() {
+            return Self::exactly(commit, content);
+        }
+        match (*tip, found.direct) {
+            (Some(tip), _) => Self::exactly(tip, content),
             // A server that gives only what its refs point at: if that is another commit by now, this one is in its history.
-            Some(tip) => Self { ids: vec![tip], history: found.commit() != Some(commit), content },
+            (None, Some(tip)) => Self { ids: vec![tip], history: true, content },
             // Or else in any history that it has.
-            None if tips.is_empty() => Self::exactly(commit, content),
-            None => Self { ids: tips.clone(), history: true, content },
+            (None, None) if tips.is_empty() => Self::exactly(commit, content),
+            (None, None) => Self { ids: tips.clone(), history: true, content },
         }
     }
 }
@@ -87,7 +90,8 @@ pub(super) fn request(want: &Want, capabilities: &Capabilities) -> Vec<u8> {
         write_line(&mut request, "done");
         request.extend_from_slice(b"0000");
     } else {
-        let mut options = String::from(" side-band-64k");
+        let mut options = capabilities.multi_ack.map_or_else(String::new, |name| format!(" {name}"));
+        options.push_str(" side-band-64k");
         let offered = [
             (capabilities.no_progress, " no-progress"),
             (capabilities.ofs_delta, " ofs-delta"),
@@ -276,9 +280,16 @@ mod tests {
         let mut want = Want::exactly(commit(), Content::Files { depth: 1 });
         let text = String::from_utf8(request(&want, &v2())).unwrap();
         assert!(text.starts_with("0012command=fetch\n0001") && text.ends_with("000ddeepen 1\n0009done\n0000"), "{text}");
-        let old = Capabilities { shallow: true, ofs_delta: true, ..Capabilities::default() };
+        let mut old = Capabilities { shallow: true, ofs_delta: true, ..Capabilities::default() };
         let text = String::from_utf8(request(&want, &old)).unwrap();
-        assert!(text.contains(" side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n"), "{text}");
+        assert!(text.contains(&format!("want {} side-band-64k ofs-delta shallow\n000ddeepen 1\n00000009done\n", commit())), "{text}");
+        for (offered, expected) in [("multi_ack", " multi_ack"), ("multi_ack_detailed multi_ack thin-pack", " multi_ack_detailed")] {
+            old.multi_ack = None;
+            old.read_list(offered.as_bytes());
+            let text = String::from_utf8(request(&want, &old)).unwrap();
+            assert!(text.contains(&format!("want {}{expected} side-band-64k ofs-delta shallow\n000ddeepen 1\n", commit())), "{text}");
+        }
+        old.multi_ack = None;
         want = Want { ids: vec![commit(), other()], history: true, content: Content::Files { depth: 1 } };
         let text = String::from_utf8(request(&want, &old)).unwrap();
         let second = format!("0032want {}\n", other());
@@ -323,17 +334,17 @@ mod tests {
             let Want { ids, history, .. } = Want::of(commit(), Content::Files { depth: 1 }, advertisement);
             (ids, history)
         };
-        let mut old = Advertisement::new("");
+        let mut old = Advertisement::new("", None);
         assert_eq!(asked(&old), (vec![commit()], false), "it says itself that it has none");
         old.tips = vec![other(), other()];
         assert_eq!(asked(&old), (vec![other(), other()], true));
         old.found = Found { direct: Some(other()), peeled: None };
         assert_eq!(asked(&old), (vec![other()], true));
-        old.found.peeled = Some(commit());
-        assert_eq!(asked(&old), (vec![other()], false), "an annotated tag");
-        old.tips.push(commit());
-        assert_eq!(asked(&old), (vec![commit()], false), "something points at it");
-        let mut new = Advertisement::new("");
+        for tip in [commit(), other()] {
+            old.tip = Some(tip);
+            assert_eq!(asked(&old), (vec![tip], false), "something points at it, or an annotated tag stands for it");
+        }
+        let mut new = Advertisement::new("", None);
         new.capabilities.version2 = true;
         assert_eq!(asked(&new), (vec![commit()], false));
     }

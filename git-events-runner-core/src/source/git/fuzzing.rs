@@ -72,7 +72,7 @@ pub fn packets(data: &[u8]) {
 /// What is read of an advertisement is the same however it arrives.
 pub fn advertisement(data: &[u8]) {
     let read = |size| {
-        let mut advertisement = Advertisement::new(MAIN);
+        let mut advertisement = Advertisement::new(MAIN, Some(CommitId::digest_of("")));
         let end = read_packets(data, size, |packet| advertisement.read(packet));
         format!("{end:?} {advertisement:?}")
     };

@@ -263,7 +263,7 @@ impl<'a> App<'a> {
         let Refusal { message } = serde_json::from_slice(body).unwrap_or_default();
         let said: String = printable(message.as_bytes()).chars().take(200).collect();
         let apart = date(headers).map_or(0, |date| date.duration_since(now).unsigned_abs().as_secs());
-        let usual = error::of_status(&self.api, status, headers);
+        let usual = error::of_status(&self.api, status, headers, "");
         let why = match status.as_u16() {
             _ if usual.reason() == Reason::RateLimited => return usual,
             401 if apart > SKEW => format!("the clocks there and here are {apart} seconds apart: correct the one that is wrong ({said})"),

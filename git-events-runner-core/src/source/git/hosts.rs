@@ -36,6 +36,8 @@ pub(super) struct Hosts(Mutex<HashMap<String, Arc<Host>>>);
 struct Host {
     turns: Arc<Semaphore>,
     failing: Mutex<Failing>,
+    /// Until when those with the same credentials, by a digest of these, ask no more: one of them was told so.
+    limited: Mutex<HashMap<[u8; 32], Instant>>,
 }
 
 #[derive(Default)]
@@ -51,6 +53,7 @@ struct Failing {
 pub(super) struct Turn {
     host: Arc<Host>,
     repository: String,
+    credentials: [u8; 32],
     /// It finds out whether a host that failed is back, and nobody else is let in before that.
     finds_out: bool,
     _permit: OwnedSemaphorePermit,
@@ -61,7 +64,7 @@ impl Hosts {
     ///
     /// # Errors
     ///
-    /// The host has not answered lately, so that it is not asked now.
+    /// The host has not answered lately, or has asked for fewer requests, so that it is not asked now.
     pub(super) async fn turn(&self, repository: &Repository) -> Result<Option<Turn>, SourceError> {
         let Some(name) = host_of(repository) else { return Ok(None) };
         let host = {
@@ -73,14 +76,23 @@ impl Hosts {
         };
         let permit = Arc::clone(&host.turns).acquire_owned().await.expect("it is never closed");
         // After the wait, in which it may have failed.
+        let credentials = repository.credentials.digest();
+        host.see_that_more_may_be_asked(&name, &credentials)?;
         let finds_out = host.begin(&name, repository.timeout)?;
-        Ok(Some(Turn { host, repository: repository.uri.to_string(), finds_out, _permit: permit }))
+        Ok(Some(Turn { host, repository: repository.uri.to_string(), credentials, finds_out, _permit: permit }))
     }
 }
 
 impl Host {
     fn new() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), failing: Mutex::default() }
+        Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), failing: Mutex::default(), limited: Mutex::default() }
+    }
+
+    fn see_that_more_may_be_asked(&self, name: &str, credentials: &[u8; 32]) -> Result<(), SourceError> {
+        let now = Instant::now();
+        let Some(until) = lock(&self.limited).get(credentials).copied().filter(|until| *until > now) else { return Ok(()) };
+        let message = format!("{name} has asked for fewer requests, so this check was left out: it is tried again within a minute");
+        Err(SourceError::new(Reason::RateLimited, Retry::After(until - now), message))
     }
 
     /// Of those whose time has come again, only one asks, of which this is true: the others hear of it.
@@ -100,6 +112,17 @@ impl Turn {
     /// Remembers how it went.
     pub(super) fn end<T>(mut self, answer: &Result<T, SourceError>) {
         self.finds_out = false;
+        let now = Instant::now();
+        // How long the server asks to be left alone.
+        let rest = match answer.as_ref().map_err(SourceError::retry) {
+            Err(Retry::After(rest)) => rest.min(LONGEST),
+            _ => Duration::ZERO,
+        };
+        if answer.as_ref().is_err_and(|error| error.reason() == Reason::RateLimited) {
+            let mut limited = lock(&self.host.limited);
+            limited.retain(|_, until| *until > now);
+            limited.insert(self.credentials, now + rest);
+        }
         let mut failing = lock(&self.host.failing);
         let is_silent = |error: &SourceError| matches!(error.reason(), Reason::Unreachable | Reason::Timeout) && !error::is_cut_off(error);
         let is_silent = answer.as_ref().is_err_and(is_silent);
@@ -113,7 +136,7 @@ impl Turn {
         if failing.repositories.len() >= MANY {
             let wait = SHORTEST.saturating_mul(1 << failing.times.min(6)).min(LONGEST);
             failing.times += 1;
-            failing.not_before = Some(Instant::now() + wait);
+            failing.not_before = Some(now + wait.max(rest));
         }
     }
 }
@@ -143,7 +166,7 @@ fn host_of(repository: &Repository) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::git::RepoUri;
+    use crate::source::git::{Credentials, RepoUri};
 
     fn repository(number: usize) -> Repository {
         Repository::new(RepoUri::parse(&format!("https://example.com/{number}")).unwrap())
@@ -202,6 +225,32 @@ mod tests {
             }
         }
         succeed(&hosts, 0).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_asks_for_fewer_requests_gets_none_with_the_same_credentials_for_so_long() {
+        let (hosts, other) = (Hosts::default(), Credentials::Token { token: "other".into() });
+        let other = Repository { credentials: other, ..repository(0) };
+        for (asked, wait) in [(7, 7), (3600, 60)] {
+            let limited = SourceError::new(Reason::RateLimited, Retry::After(Duration::from_secs(asked)), "slow down");
+            take(&hosts, 0).await.expect("it is asked").end::<()>(&Err(limited));
+            hosts.turn(&other).await.expect("others may ask").expect("it is a host").end(&Ok(()));
+            let error = take(&hosts, 1).await.err().expect("it is left alone");
+            assert_eq!((error.reason(), error.retry()), (Reason::RateLimited, Retry::After(Duration::from_secs(wait))), "{error}");
+            tokio::time::advance(Duration::from_secs(wait)).await;
+            succeed(&hosts, 1).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_fails_is_left_alone_for_as_long_as_it_asks() {
+        let hosts = Hosts::default();
+        for number in 0..MANY {
+            let busy = SourceError::new(Reason::Unreachable, Retry::After(Duration::from_secs(20)), "busy");
+            take(&hosts, number).await.expect("it is asked").end::<()>(&Err(busy));
+        }
+        let error = take(&hosts, 0).await.err().expect("it is left alone");
+        assert_eq!(error.retry(), Retry::After(Duration::from_secs(20)), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

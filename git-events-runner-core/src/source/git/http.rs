@@ -1,23 +1,31 @@
 //! `git-upload-pack` over http and https.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::{
     Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION},
 };
+use tokio::time::timeout;
 
 use super::{
     GitClient, Repository,
     capabilities::Capabilities,
     client::Remembered,
     error,
+    packet::printable,
     transport::{Phase, Transport},
 };
 use crate::SourceError;
 
 /// How often a server may redirect within its own origin.
 const MAX_REDIRECTS: usize = 5;
+
+/// How long what an error says is waited for, and how much of it is read.
+const LONGEST_WORDS: Duration = Duration::from_millis(500);
+const MAX_WORDS: usize = 64 * 1024;
 
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 const RESULT: &str = "application/x-git-upload-pack-result";
@@ -56,7 +64,7 @@ impl<'a> Http<'a> {
                 url = location.clone().filter(within).ok_or_else(|| error::redirected(self.repository, location.as_ref()))?;
                 continue;
             }
-            let response = self.check_status(response)?;
+            let response = self.check_status(response).await?;
             self.check_type(&response, ADVERTISEMENT)?;
             let base = url.path().strip_suffix("/info/refs").map(str::to_owned);
             url.set_path(&base.ok_or_else(|| error::redirected(self.repository, Some(&url)))?);
@@ -81,14 +89,19 @@ impl<'a> Http<'a> {
         .map_err(|error| error::of_transport(self.repository, error))
     }
 
-    fn check_status(&self, response: Response) -> Result<Response, SourceError> {
+    async fn check_status(&self, mut response: Response) -> Result<Response, SourceError> {
         let status = response.status();
-        if status.as_u16() == 200 { Ok(response) } else { Err(error::of_status(self.repository, status, response.headers())) }
+        if status.as_u16() == 200 {
+            return Ok(response);
+        }
+        // The status counts, also of one that says no more.
+        let said = timeout(LONGEST_WORDS, words(&mut response)).await.unwrap_or_default();
+        Err(error::of_status(self.repository, status, response.headers(), &said))
     }
 
     fn check_type(&self, response: &Response, expected: &str) -> Result<(), SourceError> {
-        let actual = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if actual == expected { Ok(()) } else { Err(error::not_git(self.repository, actual)) }
+        let actual = content_type(response);
+        if actual == expected { Ok(()) } else { Err(error::not_git(self.repository, &actual)) }
     }
 }
 
@@ -124,7 +137,7 @@ impl Transport for Http<'_> {
         if response.status().is_redirection() {
             return Err(error::redirected(self.repository, location(&response).as_ref()));
         }
-        let response = self.check_status(response)?;
+        let response = self.check_status(response).await?;
         self.check_type(&response, RESULT)?;
         self.response = Some(response);
         Ok(())
@@ -140,6 +153,35 @@ impl Transport for Http<'_> {
         match self.chunk().await? {
             Some(_) => Err(error::malformed(self.repository, "something follows the end of its answer")),
             None => Ok(()),
+        }
+    }
+}
+
+/// The type of an answer, without its parameters.
+fn content_type(response: &Response) -> String {
+    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// What an error says in its first line, or as the title of its page. None of it if there is more than is read: the rest of a secret could be cut
+/// off, by which it is known.
+async fn words(response: &mut Response) -> String {
+    let is_page = match content_type(response).as_str() {
+        "text/plain" => false,
+        "text/html" => true,
+        _ => return String::new(),
+    };
+    let mut body = vec![];
+    loop {
+        let text = String::from_utf8_lossy(&body);
+        let rest = if is_page { text.split_once("<title>").map(|(_, rest)| rest) } else { Some(text.trim_start()) };
+        if let Some((words, _)) = rest.and_then(|rest| rest.split_once(if is_page { "</title>" } else { "\n" })) {
+            return printable(words.as_bytes());
+        }
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_WORDS => body.extend_from_slice(&chunk),
+            Ok(None) if !is_page => return printable(&body),
+            _ => return String::new(),
         }
     }
 }

@@ -114,6 +114,11 @@ impl Credentials {
         matches!(self, Self::None)
     }
 
+    /// What tells them apart.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(serde_json::to_vec(self).expect("they are made of texts")).into()
+    }
+
     /// The header that carries them.
     pub(super) fn header(&self) -> Result<Option<HeaderValue>, SourceError> {
         let Some(value) = self.authorization() else { return Ok(None) };
@@ -143,8 +148,19 @@ impl Credentials {
             _ => "",
         };
         let secrets = [header.as_str(), header.split_once(' ').map_or("", |(_, value)| value), password];
-        secrets.iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
+        secrets.iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| without(&text, secret))
     }
+}
+
+/// A text without a secret in it, in whatever case: names of hosts, for one, are in small letters.
+fn without(text: &str, secret: &str) -> String {
+    let (mut rest, mut shown) = (0, String::new());
+    for (at, found) in text.to_ascii_lowercase().match_indices(&secret.to_ascii_lowercase()) {
+        shown.push_str(&text[rest..at]);
+        shown.push('…');
+        rest = at + found.len();
+    }
+    shown + &text[rest..]
 }
 
 /// How a server is recognized; https only.
@@ -253,6 +269,7 @@ mod tests {
         let text = format!("no canary here: Basic {}", BASE64.encode(b"me:canary"));
         assert_eq!(basic().redact(&text), "no … here: …");
         assert_eq!(Credentials::Token { token: "Bearer canary".into() }.redact("canary?"), "…?");
+        assert_eq!(Credentials::Token { token: "Bearer caNAry".into() }.redact("ä CANary canary ä"), "ä … … ä");
         assert_eq!(Credentials::None.redact("a"), "a");
         let mut repository = Repository::new(RepoUri::parse("https://example.com/a").unwrap());
         repository.proxy = Some(Proxy { url: "http://proxy".to_owned(), credentials: Some(("me".into(), "canary".into())) });

@@ -170,6 +170,9 @@ impl Nested {
         };
         let uri = RepoUri::parse(&url).map_err(|error| refused(&error.to_string()))?;
         let mut repository = Repository { uri, ..self.top.clone() };
+        if repository.proxy.is_some() && !matches!(repository.uri.reach(), Reach::Http(_)) {
+            return Err(refused(&format!("it is at {}, and {}", repository.uri, error::AROUND_THE_PROXY)));
+        }
         let is_elsewhere = !repository.uri.is_on_server_of(&self.top.uri);
         if is_elsewhere {
             if matches!(repository.uri.reach(), Reach::Ssh(_)) {

@@ -95,4 +95,19 @@ mod tests {
         }
         assert_eq!(PUBLIC_HOSTS.lines().count(), count);
     }
+
+    #[test]
+    fn the_guide_has_the_fingerprints_of_all_of_them_and_the_documents_that_they_are_from() {
+        let (guide, ours) = (include_str!("../../../../../docs/guides/ssh.md"), include_str!("public_hosts.rs"));
+        for line in PUBLIC_HOSTS.lines() {
+            let host = line.split(' ').next().unwrap();
+            let row = guide.lines().find(|row| row.starts_with(&format!("| {host} |"))).unwrap_or_else(|| panic!("no row of {host}"));
+            for key in Known::of("", host, 22).keys {
+                assert!(row.contains(&format!("`{}`", key.fingerprint(HashAlg::Sha256))), "{host}");
+            }
+            let document =
+                ours.lines().find_map(|line| line.strip_prefix(&format!("/// | {host} | <"))).unwrap().split('>').next().unwrap();
+            assert!(row.contains(&format!("({document})")), "{host}: {document}");
+        }
+    }
 }
