@@ -183,6 +183,25 @@ async fn jobs_get_an_account_in_each_namespace_and_all_repositories_the_host_key
     assert_eq!(runtime_config(&render(&server, &[&from_file])).ssh.known_hosts, "git.example.com ssh-ed25519 AAAA\n");
 }
 
+#[tokio::test]
+async fn the_values_of_the_docs_for_another_registry_name_the_images_of_this_version() {
+    let server = ApiServer::start().await.unwrap();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/images.md")).unwrap();
+    let block = page.split("```\n").find(|block| block.starts_with("image:\n")).unwrap();
+    let values = tempfile::NamedTempFile::new().unwrap();
+    fs::write(values.path(), block).unwrap();
+    let objects = render(&server, &["--values", values.path().to_str().unwrap()]);
+    let elsewhere = |image: &str| image.replace("ghcr.io/", "registry.example.com/");
+    let (containers, defaults) = (runtime_config(&objects).action.containers, RuntimeConfig::default().action.containers);
+    assert_eq!(containers.cloner.image, elsewhere(&defaults.cloner.image));
+    assert_eq!(containers.worker.image, elsewhere(&defaults.worker.image));
+    let of_operator = |objects: &[Value]| {
+        let pod = &find(objects, "Deployment", "runner-git-events-runner")["spec"]["template"]["spec"];
+        pod["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(of_operator(&objects), elsewhere(&of_operator(&render(&server, &[]))));
+}
+
 /// The paths of all that is in an object of objects, from its root.
 fn paths(object: &Value, root: &str) -> Vec<String> {
     let fields = object.as_object().into_iter().flatten();
@@ -215,6 +234,8 @@ async fn misspelt_values_are_refused_by_their_name() {
         ("controllerOptions.leaderLease.duration=0", "/controllerOptions/leaderLease/duration"),
         ("controllerOptions.leaderLease.duration=10,controllerOptions.leaderLease.grace=20", "leaderLease.grace (20) must be less"),
         ("controllerOptions.metricsPrefix=1a", "/controllerOptions/metricsPrefix"),
+        // This is a list of an empty name, and no empty list.
+        ("controllerOptions.allowedHosts={}", "/controllerOptions/allowedHosts/0"),
         ("rbac.controller.secretsNamespaces=all", "/rbac/controller/secretsNamespaces"),
         ("runtimeConfig.action.maxRuningJobs=4", "maxRuningJobs"),
         ("runtimeConfig.action.maxRunningJobs=-4", "/runtimeConfig/action/maxRunningJobs"),
