@@ -1,4 +1,4 @@
-.PHONY: quickstart test lint bench crds images
+.PHONY: quickstart test lint bench crds images push
 
 # Watches this repository, and says hello at each new commit. Ctrl-C ends it.
 quickstart:
@@ -38,3 +38,6 @@ images:
 	$(BUILD) --tag $(REGISTRY)/git-events-runner:$(VERSION) --file git-events-runner-operator/Dockerfile .
 	$(BUILD) --tag $(REGISTRY)/cloner:$(VERSION) --file git-events-runner-cloner/Dockerfile .
 	$(BUILD) --tag $(REGISTRY)/worker:$(VERSION) --file action-worker/Dockerfile .
+
+push:
+	for image in git-events-runner cloner worker; do $(BUILDER) push $(REGISTRY)/$$image:$(VERSION) || exit 1; done

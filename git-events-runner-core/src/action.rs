@@ -100,6 +100,9 @@ pub enum ActionError {
     /// What is asked for cannot be run as it stands.
     #[error("{0}")]
     Invalid(String),
+    /// What is asked for is refused for now: a right is missing, a quota is used up, or a policy is against it.
+    #[error("{0}")]
+    Forbidden(String),
     /// Runs cannot be read or written now.
     #[error("runs cannot be read or written: {0}")]
     Unavailable(#[source] Cause),
@@ -111,6 +114,7 @@ impl ActionError {
         match self {
             Self::NotOurs(_) => Reason::NotOurs,
             Self::Invalid(_) => Reason::InvalidSpec,
+            Self::Forbidden(_) => Reason::Forbidden,
             Self::Unavailable(_) => Reason::Unreachable,
         }
     }
@@ -119,7 +123,7 @@ impl ActionError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Invalid(_) => Retry::Never,
-            Self::NotOurs(_) | Self::Unavailable(_) => Retry::Backoff,
+            Self::NotOurs(_) | Self::Forbidden(_) | Self::Unavailable(_) => Retry::Backoff,
         }
     }
 }

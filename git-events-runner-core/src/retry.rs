@@ -49,6 +49,8 @@ reasons! {
     Conflict,
     /// There is no room left on the disk.
     DiskFull,
+    /// What is asked for is refused: a right is missing, a quota is used up, or a policy is against it.
+    Forbidden,
     /// There is no room for one more.
     Full,
     /// The key of the SSH host is not the known one, or not known at all.

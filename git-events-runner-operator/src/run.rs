@@ -19,7 +19,7 @@ use crate::{
     rate_limit::RateLimits,
     runtime_config::Follower,
     stop, tls,
-    utility::{self, Pulse},
+    utility::{self, Pulse, Ready},
     webhook,
 };
 
@@ -81,7 +81,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
         tracing::info!("--source-clone-folder is of no use: nothing is cloned to be checked, so that no folder is needed");
     }
     let mut stop = stop::signal()?;
-    let (metrics, pulse, ready) = (Metrics::new(&metrics_prefix), Pulse::new(), watch::Sender::new(false));
+    let (metrics, pulse, ready) = (Metrics::new(&metrics_prefix), Pulse::new(), watch::Sender::<Ready>::default());
     let utility = http::bind(&http::everywhere(utility_port), "the utility port", "--utility-port").await?;
     let webhooks = http::bind(&http::everywhere(webhooks_port), "webhooks", "--webhooks-port").await?;
     let cluster = watch::Sender::new(None);
@@ -94,7 +94,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
     let scope = if watch_namespaces.is_empty() { Scope::All } else { Scope::Namespaces(watch_namespaces.into_iter().collect()) };
     cluster.send_replace(Some((client.clone(), scope.clone())));
     let follower = tokio::select! {
-        follower = Follower::start(client.clone(), &namespace, &config_map_name, metrics.config_failures.clone()) => follower,
+        follower = Follower::start(client.clone(), &namespace, &config_map_name, metrics.config_failures.clone(), &ready) => follower,
         () = stop::requested(&mut stop) => return Ok(ExitCode::SUCCESS),
         // It lives while the API server is away, however long that takes.
         never = pulse.beat() => match never {},
@@ -136,7 +136,7 @@ async fn serve(args: args::Run) -> anyhow::Result<ExitCode> {
             }
         };
         let tls = tokio::select! { tls = prepared => tls, () = stop::requested(&mut stopped) => return };
-        ready.send_replace(true);
+        ready.send_replace(Ready::Yes);
         http::serve(webhooks, tls, hooks, stop.clone()).await;
     };
     let lead = leader::lead(client, lease, stop.clone(), |now| firings_too.handled(now), |leadership| leader.lead(leadership));

@@ -23,6 +23,19 @@ mod tests;
 const BEAT: Duration = Duration::from_secs(1);
 const MISSING: Duration = Duration::from_secs(30);
 
+/// Whether webhooks are taken.
+pub enum Ready {
+    /// With what is answered meanwhile.
+    No(String),
+    Yes,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self::No("not ready".to_owned())
+    }
+}
+
 /// Shows that a task goes on.
 #[derive(Clone)]
 pub struct Pulse(Arc<Mutex<Instant>>);
@@ -46,10 +59,10 @@ impl Pulse {
     }
 }
 
-/// Answers `/alive` while there is a pulse, `/ready` when it has turned true, `/metrics`, and the page at `/`.
+/// Answers `/alive` while there is a pulse, `/ready` when it is so, `/metrics`, and the page at `/`.
 pub fn routes(
     pulse: Pulse,
-    ready: watch::Receiver<bool>,
+    ready: watch::Receiver<Ready>,
     metrics: Metrics,
     page: Page,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
@@ -69,8 +82,10 @@ pub fn routes(
                     .map_or_else(|why| text(StatusCode::SERVICE_UNAVAILABLE, why), |page| warp::reply::html(page).into_response()),
                 "/alive" if pulse.is_missing() => text(StatusCode::SERVICE_UNAVAILABLE, "stuck"),
                 "/alive" => text(StatusCode::OK, "alive"),
-                "/ready" if *ready.borrow() => text(StatusCode::OK, "ready"),
-                "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+                "/ready" => match &*ready.borrow() {
+                    Ready::Yes => text(StatusCode::OK, "ready"),
+                    Ready::No(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+                },
                 "/metrics" => measured(&metrics),
                 _ => text(StatusCode::NOT_FOUND, "there is nothing here: the paths are /, /alive, /ready and /metrics"),
             }

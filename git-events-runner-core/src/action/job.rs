@@ -103,7 +103,7 @@ impl Jobs {
         let taken = ListParams::default().labels(&format!("{MANAGED_BY}={FIELD_MANAGER},{SLOT}={SLOT_TAKEN}"));
         let mut running = 0;
         for api in self.shared.scope.apis::<Job>(&self.shared.client) {
-            let jobs = api.list(&taken).await.map_err(unavailable)?;
+            let jobs = api.list(&taken).await.map_err(failed)?;
             running += jobs.items.iter().filter(|job| phase(job) == RunPhase::Running).count();
         }
         Ok(running < self.config().action.max_running_jobs as usize)
@@ -160,13 +160,13 @@ impl JobAction {
     }
 
     async fn find(&self, run: &RunRef) -> Result<Option<Job>, ActionError> {
-        let job = self.api().get_opt(&run.name).await.map_err(unavailable)?;
+        let job = self.api().get_opt(&run.name).await.map_err(failed)?;
         Ok(job.filter(|job| job.metadata.uid.as_ref() == Some(&run.uid)))
     }
 
     /// What has the name of a run that was to be registered.
     async fn existing(&self, run: &RunRequest) -> Result<Registered, ActionError> {
-        let Some(job) = self.api().get_opt(&run.key.name()).await.map_err(unavailable)? else { return Ok(Registered::Deleting) };
+        let Some(job) = self.api().get_opt(&run.key.name()).await.map_err(failed)? else { return Ok(Registered::Deleting) };
         let status = run_status(&job).ok().filter(|status| status.request.key == run.key);
         let status = status.ok_or_else(|| ActionError::NotOurs(Box::new(run.key.clone())))?;
         let is_going = job.metadata.deletion_timestamp.is_some() && !status.phase.has_not_begun();
@@ -272,7 +272,7 @@ impl Action for JobAction {
 
     async fn unfinished(&self, of: &TriggerId) -> Result<Vec<RunStatus>, ActionError> {
         let unfinished = ListParams::default().labels(&format!("{TRIGGER_UID}={},{SLOT}", label_value(&of.uid)));
-        let jobs = self.jobs.api(&of.namespace).list(&unfinished).await.map_err(unavailable)?;
+        let jobs = self.jobs.api(&of.namespace).list(&unfinished).await.map_err(failed)?;
         let mut runs: Vec<_> = jobs.iter().filter_map(readable).collect();
         runs.retain(|status| status.request.key.trigger == *of && !status.phase.has_ended());
         Ok(runs)
@@ -332,7 +332,7 @@ fn is_written<T>(answer: Result<T, Error>) -> Result<bool, ActionError> {
     match answer {
         Ok(_) => Ok(true),
         Err(Error::Api(answer)) if answer.is_conflict() || answer.is_not_found() => Ok(false),
-        Err(error) => Err(unavailable(error)),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -340,12 +340,15 @@ fn is_written<T>(answer: Result<T, Error>) -> Result<bool, ActionError> {
 fn refused(error: Error) -> ActionError {
     match error {
         Error::Api(answer) if [400, 422].contains(&answer.code) => ActionError::Invalid(answer.message),
-        error => unavailable(error),
+        error => failed(error),
     }
 }
 
-fn unavailable(error: Error) -> ActionError {
-    ActionError::Unavailable(error.into())
+fn failed(error: Error) -> ActionError {
+    match error {
+        Error::Api(answer) if answer.is_forbidden() => ActionError::Forbidden(answer.message),
+        error => ActionError::Unavailable(error.into()),
+    }
 }
 
 fn contended(run: &RunRef) -> ActionError {

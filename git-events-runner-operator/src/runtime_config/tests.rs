@@ -19,7 +19,8 @@ async fn changes_are_taken_over_and_the_last_good_config_stays() {
     let client = cluster.client().await.unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let failures = Counter::default();
-    let follower = Follower::start(client.clone(), &namespace, "config", failures.clone()).await;
+    let ready = watch::Sender::<Ready>::default();
+    let follower = Follower::start(client.clone(), &namespace, "config", failures.clone(), &ready).await;
     let mut config = follower.config();
     assert_eq!(**config.borrow(), RuntimeConfig::default());
     let following = tokio::spawn(follower.follow());
@@ -34,10 +35,17 @@ async fn changes_are_taken_over_and_the_last_good_config_stays() {
     config.changed().await.unwrap();
     assert!(slots(5)(&config.borrow()) && failures.get() == 2, "{:?}: {failures:?}", config.borrow());
 
-    // What starts while the config cannot be used has the defaults.
+    // What starts while the config cannot be used waits for one that can.
     write("action: [").await;
-    let follower = Follower::start(client, &namespace, "config", failures.clone()).await;
-    assert_eq!(**follower.config().borrow(), RuntimeConfig::default());
+    let starting = Follower::start(client, &namespace, "config", failures.clone(), &ready);
+    let mut told = ready.subscribe();
+    let corrected = async {
+        let is_told = |ready: &Ready| matches!(ready, Ready::No(why) if why.contains(&format!("ConfigMap {namespace}/config: ")));
+        told.wait_for(is_told).await.unwrap();
+        write("action: {maxRunningJobs: 6}").await;
+    };
+    let (follower, ()) = tokio::join!(starting, corrected);
+    assert!(slots(6)(&follower.config().borrow()));
     maps.delete("config", &Default::default()).await.unwrap();
     config.wait_for(slots(16)).await.unwrap();
     following.abort();

@@ -1,5 +1,7 @@
 //! The images.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::release::Release;
@@ -12,9 +14,11 @@ async fn the_pods_have_the_command_and_may_list_all_triggers() {
 }
 
 #[tokio::test]
-async fn images_are_of_nobody_labelled_and_hold_no_more_than_they_need() {
+async fn images_are_of_nobody_labelled_small_and_hold_no_more_than_they_need() {
     let images = &Release::shared().await.images;
-    for name in ["git-events-runner", "cloner", "worker"] {
+    for (name, megabytes) in [("git-events-runner", 110), ("cloner", 50), ("worker", 500)] {
+        let size = fs::metadata(images.archive(name)).unwrap().len() / 1_000_000;
+        assert!(size <= megabytes, "{name} has {size} MB");
         let config = &images.config(name).unwrap()["config"];
         assert_eq!(config["User"], "65532:65532", "{name}");
         for (label, value) in [

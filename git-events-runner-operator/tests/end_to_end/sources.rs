@@ -21,7 +21,8 @@ async fn a_repository_by_ssh_is_cloned_by_its_key_from_the_host_that_is_known() 
     let f = Fixture::new().await;
     let server = SshServer::start_at(f.machine, false).unwrap();
     let key = server.key(&["-t", "ed25519"], "").unwrap();
-    let commit = server.repo("app").unwrap().push("main", &[("tell.sh", TELL), ("what", "ssh")]).unwrap();
+    let repo = server.repo("app").unwrap();
+    let commit = repo.push("main", &[("tell.sh", TELL), ("what", "ssh")]).unwrap();
     let (private, known) =
         (format!("--from-literal=ssh-privatekey={}", key.private), format!("--from-literal=known_hosts={}", server.known_hosts()));
     f.kubectl(&["create", "secret", "generic", "ssh", &private, &known]);
@@ -38,6 +39,10 @@ spec: {{ repoUri: '{}', authConfig: {{ type: ssh, secretRef: {{ name: ssh }} }} 
     f.apply(&trigger("it", "{ names: [app] }", "tell"));
     let jobs = f.wait_for_phases(&[RunPhase::Succeeded]);
     assert_eq!((commits(&jobs), f.log(&jobs[0])), (vec![commit], format!("ssh for app at {commit}\n")));
+
+    let next = repo.push("main", &[("what", "ssh again")]).unwrap();
+    let jobs = f.wait_for_phases(&[RunPhase::Succeeded; 2]);
+    assert_eq!((commits(&jobs), f.log(&jobs[1])), (vec![commit, next], format!("ssh again for app at {next}\n")));
 }
 
 #[tokio::test]
@@ -45,7 +50,8 @@ async fn a_repository_of_the_cluster_brings_a_secret_from_elsewhere_to_its_job()
     let f = Fixture::new().await;
     let elsewhere = Fixture::new().await;
     let (server, authority) = f.server(Auth::Basic("robot".into(), "pass word".into()));
-    let commit = server.repo("app").unwrap().push("main", &[("tell.sh", TELL), ("what", "shared")]).unwrap();
+    let repo = server.repo("app").unwrap();
+    let commit = repo.push("main", &[("tell.sh", TELL), ("what", "shared")]).unwrap();
     let authority = format!("--from-literal=ca.crt={authority}");
     elsewhere.kubectl(&[
         "create",
@@ -79,17 +85,22 @@ spec:
     assert_eq!(f.kubectl(&["get", "secrets", "--output=name"]), format!("secret/{job}\n"));
     f.kubectl(&["delete", "job", job]);
     f.wait_for("the end of the Secret", || f.kubectl(&["get", "secrets", "--output=name"]).is_empty().then_some(()));
+
+    let next = repo.push("main", &[("what", "shared again")]).unwrap();
+    let jobs = f.wait_for_phases(&[RunPhase::Succeeded]);
+    assert_eq!((commits(&jobs), f.log(&jobs[0])), (vec![next], format!("shared again for {name} at {next}\n")));
 }
 
 #[tokio::test]
 async fn an_action_checks_out_another_repository_than_the_one_that_changed() {
     let f = Fixture::new().await;
     let server = f.open_server();
-    let app = server.repo("app").unwrap().push("main", &[("what", "app")]).unwrap();
+    let app = server.repo("app").unwrap();
+    let first = app.push("main", &[("what", "app")]).unwrap();
     let tools = server.repo("tools").unwrap();
     tools.push("main", &[("tell.sh", TELL), ("what", "tools of main")]).unwrap();
-    let release = tools
-        .push("release", &[("tell.sh", "echo \"$(cat what) at $ACTION_SOURCE_COMMIT for $TRIGGER_SOURCE_COMMIT\""), ("what", "tools")]);
+    let tell = "echo \"$(cat what) at $ACTION_SOURCE_COMMIT for $TRIGGER_SOURCE_COMMIT\"";
+    let release = tools.push("release", &[("tell.sh", tell), ("what", "tools")]).unwrap();
     f.git_repo("app", &server.uri("app"));
     f.git_repo("tools", &server.uri("tools"));
     f.apply(
@@ -104,5 +115,11 @@ spec:
     );
     f.apply(&trigger("it", "{ names: [app] }", "tell"));
     let jobs = f.wait_for_phases(&[RunPhase::Succeeded]);
-    assert_eq!((commits(&jobs), f.log(&jobs[0])), (vec![app], format!("tools at {} for {app}\n", release.unwrap())));
+    assert_eq!((commits(&jobs), f.log(&jobs[0])), (vec![first], format!("tools at {release} for {first}\n")));
+
+    // What is checked out is as new as the run.
+    let release = tools.push("release", &[("what", "new tools")]).unwrap();
+    let second = app.push("main", &[("what", "app again")]).unwrap();
+    let jobs = f.wait_for_phases(&[RunPhase::Succeeded; 2]);
+    assert_eq!((commits(&jobs), f.log(&jobs[1])), (vec![first, second], format!("new tools at {release} for {second}\n")));
 }

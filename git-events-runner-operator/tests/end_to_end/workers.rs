@@ -1,7 +1,10 @@
 //! What becomes of scripts, and what they may do.
 
-use git_events_runner_core::RunPhase;
+use std::fs;
+
+use git_events_runner_core::{RunPhase, job};
 use git_events_runner_tests::Auth;
+use k8s_openapi::api::batch::v1::Job;
 use serde_json::Value;
 
 use super::fixture::{Fixture, commits, trigger};
@@ -65,19 +68,64 @@ async fn a_commit_that_is_gone_fails_its_job_which_says_why() {
     f.wait_for_field("scheduletrigger/it", "/status/lastResult", "Failed");
 }
 
+/// Lets a Job begin that is Kueue's to let begin.
+fn admit(f: &Fixture, job: &Job) {
+    f.kubectl(&["patch", "job", job.metadata.name.as_ref().unwrap(), "--type=merge", "--patch", r#"{ "spec": { "suspend": false } }"#]);
+}
+
 #[tokio::test]
-async fn a_namespace_that_enforces_the_restricted_standard_runs_what_keeps_to_it() {
+async fn a_commit_that_vanishes_before_it_is_cloned_fails_its_job_and_the_one_in_its_place_runs() {
+    let f = Fixture::new().await;
+    let server = f.open_server();
+    let repo = server.repo("app").unwrap();
+    let first = repo.push("main", &[("run.sh", "exit 0")]).unwrap();
+    f.git_repo("app", &server.uri("app"));
+    f.action("run", &format!("args: [bash, run.sh], labels: {{ {}: held }}", job::KUEUE_QUEUE));
+    f.apply(&trigger("it", "{ names: [app] }", "run"));
+    let held = f.wait_for_phases(&[RunPhase::Running]).remove(0);
+
+    let second = repo.push("anew", &[("run.sh", "echo anew")]).unwrap();
+    repo.force("main", second).unwrap();
+    let bare = format!("--git-dir={}", repo.bare().display());
+    repo.git(&[&bare, "prune", "--expire=now"]).unwrap();
+    assert!(repo.git(&[&bare, "cat-file", "-e", &first.to_string()]).is_err(), "{first} is still there");
+    let jobs = f.wait_for_phases(&[RunPhase::Running; 2]);
+    assert_eq!(commits(&jobs), [first, second]);
+
+    admit(&f, &held);
+    f.wait_for_phases(&[RunPhase::Failed, RunPhase::Running]);
+    let ended = &f.pod(&held)["status"]["initContainerStatuses"][0]["state"]["terminated"];
+    assert_eq!(ended["exitCode"], 4, "{ended}");
+    assert!(ended["message"].as_str().unwrap().contains(&first.to_string()), "{ended}");
+    admit(&f, &jobs[1]);
+    let jobs = f.wait_for_phases(&[RunPhase::Failed, RunPhase::Succeeded]);
+    assert_eq!(f.log(&jobs[1]), "anew\n");
+    f.wait_for_field("scheduletrigger/it", "/status/lastResult", "Succeeded");
+}
+
+#[tokio::test]
+async fn the_action_of_the_docs_runs_in_a_restricted_namespace_on_a_root_that_is_read_only() {
     let f = Fixture::new().await;
     f.kubectl(&["label", "namespace", &f.namespace, "pod-security.kubernetes.io/enforce=restricted"]);
     let server = f.open_server();
-    server.repo("app").unwrap().push("main", &[("run.sh", "id -u")]).unwrap();
+    let repo = server.repo("app").unwrap();
+    // What the programs of the worker write at home and for a while has a place.
+    let script = "#!/bin/bash -e
+id -u
+! touch /tmp/file 2>/dev/null
+git config --global user.name You
+echo kept >\"$(mktemp)\"
+echo \"$(git config user.name) at home\"
+";
+    repo.write("deploy.sh", script).unwrap();
+    repo.make_executable("deploy.sh").unwrap();
+    repo.push("main", &[]).unwrap();
     f.git_repo("app", &server.uri("app"));
-    let restricted =
-        "{ runAsNonRoot: true, allowPrivilegeEscalation: false, capabilities: { drop: [ALL] }, seccompProfile: { type: RuntimeDefault } }";
-    f.action("run", &format!("args: [bash, run.sh], securityContext: {restricted}"));
-    f.apply(&trigger("it", "{ names: [app] }", "run"));
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/images.md")).unwrap();
+    f.apply(page.split("```").find_map(|block| block.strip_prefix("yaml\n")).unwrap());
+    f.apply(&trigger("it", "{ names: [app] }", "restricted"));
     let jobs = f.wait_for_phases(&[RunPhase::Succeeded]);
-    assert_eq!(f.log(&jobs[0]), "65532\n");
+    assert_eq!(f.log(&jobs[0]), "65532\nYou at home\n");
 }
 
 /// Asks for the Secret as whoever the worker is, and looks for the password wherever there are files, without naming it whole.

@@ -19,6 +19,38 @@ const WITHIN: &str = "120";
 /// The version of the chart that the release is upgraded to.
 const NEXT_VERSION: &str = "0.2.0";
 
+/// A chart like that of the published operator: what its operator is made of has the names of ours. The definitions of the kinds are not part of it.
+const PUBLISHED: [(&str, &str); 2] = [
+    ("Chart.yaml", "{ apiVersion: v2, name: git-events-runner, version: 0.0.1 }\n"),
+    (
+        "templates/operator.yaml",
+        r#"
+apiVersion: v1
+kind: ServiceAccount
+metadata: { name: git-events-runner }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: git-events-runner }
+spec:
+  replicas: 1
+  selector: { matchLabels: &labels { app.kubernetes.io/name: git-events-runner, app.kubernetes.io/instance: git-events-runner } }
+  template:
+    metadata: { labels: *labels }
+    spec:
+      serviceAccountName: git-events-runner
+      containers: [{ name: operator, image: "registry.example.com/published:0.0.1", args: [run], ports: [{ name: webhook, containerPort: 8080 }] }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: git-events-runner }
+spec:
+  selector: { app.kubernetes.io/name: git-events-runner, app.kubernetes.io/instance: git-events-runner }
+  ports: [{ name: webhook, port: 8080, targetPort: webhook }]
+"#,
+    ),
+];
+
 /// Objects as the published operator leaves them, with its finalizer and its status.
 const LEFT: &str = r#"
 apiVersion: git-events-runner.rs/v1alpha1
@@ -97,20 +129,33 @@ impl<'a> Place<'a> {
         Ok(fs::write(chart, text.replace(version, NEXT_VERSION))?)
     }
 
-    /// Leaves what the published operator would leave: the definitions of the kinds, too, which no release owns.
-    pub async fn leave_published(&mut self) -> Result<()> {
+    /// Leaves what the published operator would leave: the release, and definitions of the kinds that differ from ours and that no release owns.
+    pub fn leave_published(&self) -> Result<()> {
+        fs::create_dir_all(self.folder.path().join("published/templates"))?;
+        for (name, text) in PUBLISHED {
+            self.write(&format!("published/{name}"), text)?;
+        }
         self.write("left.yaml", &LEFT.replace("COMMIT", &self.servers.commit()?))?;
-        let leave = "git-events-runner crds | kubectl apply --server-side --force-conflicts -f -
+        let leave = "helm install git-events-runner published --namespace git-events-runner --create-namespace
+git-events-runner crds | sed 's/name: Age/name: Since/' | kubectl apply -f -
 kubectl wait --for=condition=Established customresourcedefinitions --all --timeout=1m
 until kubectl apply -f left.yaml; do sleep 0.2; done
 kubectl replace --subresource=status -f left.yaml";
-        let (is_well, printed) = self.run(leave).await?;
+        let (is_well, printed) = self.shell(leave)?;
         ensure!(is_well, "{printed}");
         Ok(())
     }
 
-    /// Has a shell run a block. Answers whether it has ended well, and what it has printed.
+    /// Has a shell run a block, and the operator be what the release is by then. Answers whether the block has ended well, and what it has printed.
     pub async fn run(&mut self, text: &str) -> Result<(bool, String)> {
+        let done = self.shell(text)?;
+        if text.contains("helm ") {
+            self.release.follow().await?;
+        }
+        Ok(done)
+    }
+
+    fn shell(&self, text: &str) -> Result<(bool, String)> {
         let folder = self.folder.path();
         let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH")?);
         let mut shell = Command::new("timeout");
@@ -125,9 +170,6 @@ kubectl replace --subresource=status -f left.yaml";
         ensure!(done.status.code() != Some(124), "has not ended within {WITHIN} seconds");
         let printed = self.there(&String::from_utf8_lossy(&done.stdout));
         self.servers.let_in(&folder.join("deploy-key.pub"))?;
-        if text.contains("helm ") {
-            self.release.follow().await?;
-        }
         Ok((done.status.success(), printed))
     }
 

@@ -7,7 +7,11 @@ use git_events_runner_tests::{
     cluster::{Cluster, Mode},
     free_port,
 };
-use kube::ResourceExt as _;
+use k8s_openapi::api::{batch::v1::Job, core::v1::ResourceQuota};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -244,4 +248,31 @@ async fn of_what_is_applied_together_nothing_is_said_to_be_missing() {
         }
         // The machine is so busy that it was not together.
     }
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_told_as_such_and_what_was_refused_runs_when_there_is_room() {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    let quotas = Api::<ResourceQuota>::namespaced(f.client.clone(), &f.namespace);
+    let hard = json!({ "count/jobs.batch": "0" });
+    let quota = json!({ "metadata": { "name": "none" }, "spec": { "hard": hard } });
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    // As the controller of quotas would, which does not run.
+    let used_up = Patch::Merge(json!({ "status": { "hard": hard, "used": hard } }));
+    quotas.patch_status("none", &PatchParams::default(), &used_up).await.unwrap();
+    let pod = json!({ "restartPolicy": "Never", "containers": [{ "name": "it", "image": "it" }] });
+    let job: Job = serde_json::from_value(json!({ "metadata": { "name": "it" }, "spec": { "template": { "spec": pod } } })).unwrap();
+    let (jobs, trial) = (Api::namespaced(f.client.clone(), &f.namespace), PostParams { dry_run: true, ..PostParams::default() });
+    wait_for("the quota is in force", async || jobs.create(&trial, &job).await.err().map(drop)).await;
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    f.put(schedule_trigger("it", "app", "act")).await;
+    let _operator = f.operator(&[]);
+    let status = f.wait_for_ready("ScheduleTrigger", "it", "False", "Forbidden").await;
+    let told = condition(&status, "Ready").unwrap()["message"].as_str().unwrap();
+    assert!(told.contains("exceeded quota: none"), "{told}");
+    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    f.wait_for_succeeded(1).await;
+    f.wait_for_ready("ScheduleTrigger", "it", "True", "Watching").await;
 }

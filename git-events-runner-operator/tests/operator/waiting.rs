@@ -137,3 +137,25 @@ async fn the_runtime_config_is_followed_and_the_last_good_one_stays() {
     let images = [&pod.init_containers.unwrap()[0].image, &pod.containers[0].image].map(|image| image.clone().unwrap());
     assert_eq!(images, ["cloner:new", "worker:new"]);
 }
+
+#[tokio::test]
+async fn nothing_is_done_before_there_is_a_runtime_config_that_can_be_used() {
+    let f = Fixture::new(Auth::None).await;
+    f.repo("app").push("main", &[]).unwrap();
+    f.put(runtime_config("action: { maxRuningJobs: 4 }")).await;
+    f.put(git_repo("app", &f.server.uri("app"))).await;
+    f.put(action("act")).await;
+    f.put(schedule_trigger("it", "app", "act")).await;
+    let operator = f.operator_unready(&[]);
+
+    let told = operator.wait_for_line(&format!("ERROR ConfigMap {}/git-events-runner-config: data.runtimeConfig: ", f.namespace)).unwrap();
+    assert!(told.contains("maxRuningJobs"), "{told}");
+    let why = async || operator.utility("/ready").ok().filter(|(_, why)| why.contains("maxRuningJobs"));
+    assert_eq!(wait_for("why it is not ready", why).await.0, 503);
+    let metrics = operator.metrics().unwrap();
+    assert!(metrics.contains("git_events_runner_leader 0\n"), "{metrics}");
+
+    f.put(runtime_config("action: { maxRunningJobs: 4 }")).await;
+    operator.wait_until_ready().unwrap();
+    f.wait_for_succeeded(1).await;
+}

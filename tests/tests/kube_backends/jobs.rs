@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use git_events_runner_core::{
-    Action, ActionError, Registered, Released, RunPhase, RunRef, RunRequest, Withdrawn, crd,
+    Action, ActionError, Reason, Registered, Released, Retry, RunPhase, RunRef, RunRequest, Withdrawn, crd,
     job::{self, JobAction, JobCredentials},
     testing::{self, ActionHarness},
 };
@@ -171,7 +171,7 @@ async fn a_quota_that_is_used_up_is_no_fault_of_the_action() {
         action.register(&runs.request(sequence)).await.err().filter(|error| error.to_string().contains("exceeded quota"))
     })
     .await;
-    assert!(matches!(error, ActionError::Unavailable(_)), "{error}");
+    assert_eq!((error.reason(), error.retry()), (Reason::Forbidden, Retry::Backoff), "{error}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, Error, ResourceExt as _, api::PostParams};
 
-use super::{FIELD_MANAGER, MANAGED_BY, unavailable};
+use super::{FIELD_MANAGER, MANAGED_BY, failed};
 use crate::{ActionError, crash_point::written};
 
 /// Makes the Secret that a Job mounts under its own name. If it is there already, it is this Job's.
@@ -24,7 +24,7 @@ pub async fn create(client: &Client, job: &Job, files: BTreeMap<String, Vec<u8>>
                 // Where Jobs run the operator need not be allowed to read Secrets. Nobody else makes a name of this kind by chance, and what is
                 // not ours the cloner cannot use.
                 Err(Error::Api(answer)) if answer.is_forbidden() => return Ok(()),
-                found => found.map_err(unavailable)?,
+                found => found.map_err(failed)?,
             };
             if !found.is_some_and(|found| found.owner_references().iter().any(|owner| owner.uid == uid)) {
                 let message =
@@ -32,7 +32,7 @@ pub async fn create(client: &Client, job: &Job, files: BTreeMap<String, Vec<u8>>
                 return Err(ActionError::Unavailable(message.into()));
             }
         }
-        Err(error) => return Err(unavailable(error)),
+        Err(error) => return Err(failed(error)),
     }
     Ok(())
 }
