@@ -58,15 +58,15 @@ fn each_page_is_followed() {
 async fn the_guides_do_what_they_say() {
     let cluster = Cluster::start_bare(Mode::Kwok).await.unwrap();
     let mut place = Place::new(&cluster).unwrap();
-    let only = std::env::var("GUIDE").ok();
+    let last = std::env::var("GUIDE").ok();
     let mut wrong = vec![];
     for name in GUIDES {
-        if name != "install" && only.as_deref().is_some_and(|only| only != name) {
-            continue;
-        }
         let page = Page::read(&guides().join(format!("{name}.md"))).unwrap();
         if let Err(error) = follow(&page, &mut place).await {
             wrong.push(format!("{error:#}"));
+        }
+        if last.as_deref() == Some(name) {
+            break;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
