@@ -3,7 +3,9 @@
 use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
+use data_encoding::HEXLOWER;
 use git_events_runner_tests::{GitRepo, Program, free_port, send, wait_for};
+use ring::hmac;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -410,14 +412,19 @@ spec:
   action: {kind: Action, name: act}
 "#,
     )?;
-    let port = free_port()?;
+    let (port, commit) = (free_port()?, folder.repo.commit("main")?.to_string());
     let local = folder.start(&["--webhooks-port", &port.to_string()])?;
     local.wait_for_line("webhook: POST")?;
     let sent = |name: &str, path: &str| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/webhooks").join(name);
         let text = fs::read_to_string(file)?;
         let (head, body) = text.split_once("\n\n").context("it has no headers")?;
-        let headers: Vec<_> = head.lines().filter_map(|line| line.split_once(": ")).collect();
+        // It tells of a commit that is there, so that it is signed anew.
+        let body = body.replace("0d1a26e67d8f5eaf1f6ba5c57fc3c7d91ac0fd1c", &commit);
+        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"the-secret-of-the-hook"), body.as_bytes());
+        let signature = format!("sha256={}", HEXLOWER.encode(signature.as_ref()));
+        let recorded = head.lines().filter_map(|line| line.split_once(": ")).filter(|(name, _)| *name != "X-Hub-Signature-256");
+        let headers: Vec<_> = recorded.chain([("X-Hub-Signature-256", signature.as_str())]).collect();
         send(port, "POST", path, &headers, body.as_bytes())
     };
     assert_eq!(sent("github-ping.http", "/default/hook/app")?.status, 200);
