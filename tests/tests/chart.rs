@@ -304,7 +304,7 @@ async fn put_objects(server: &ApiServer) -> Vec<Value> {
     ];
     let in_default = |plural: &str| format!("/apis/{API}/namespaces/default/{plural}");
     for (plural, object) in &all {
-        server.serve(&in_default(plural)).await.unwrap();
+        server.wait_until_served(&in_default(plural)).await.unwrap();
         server.create(&in_default(plural), object.to_string()).await.unwrap();
     }
     let status = json!({ "status": { "state": "Idle", "lastRun": "2026-01-01T00:00:00Z", "lastResult": "Succeeded" } });

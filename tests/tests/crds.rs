@@ -181,7 +181,7 @@ fn a_status_keeps_all_that_the_engine_remembers() {
 fn kubectl_explains_every_field_and_prints_the_columns() {
     RUNTIME.block_on(async {
         let server = server().await;
-        server.describe_crds().await.unwrap();
+        server.wait_until_described().await.unwrap();
         let kubectl = |args: &[&str]| {
             let output = server.kubectl().args(args).output().unwrap();
             assert!(output.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));

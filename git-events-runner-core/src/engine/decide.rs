@@ -106,7 +106,7 @@ pub fn decide(
     let shown = causes.requests.iter().map(|(_, request)| request).filter(|request| shows(request));
     let shown_until = shown.map(|request| request.received_at).max();
     // The commits of requests that came before it are older than what is shown.
-    let is_awaited = |request: &PendingRequest| is_awaited(request, now) && !shows(request) && Some(request.received_at) >= shown_until;
+    let is_awaited = |request: &PendingRequest| may_come(request, now) && !shows(request) && Some(request.received_at) >= shown_until;
     let (awaiting, ready): (Vec<_>, Vec<_>) = causes.requests.iter().partition(|(_, request)| is_awaited(request));
     let served_by_looking = || ready.iter().map(|(id, _)| (*id).clone()).collect();
     let changed = match (same_place, last) {
@@ -172,6 +172,6 @@ fn files_changed(seen: &Seen) -> bool {
 }
 
 /// Whether the commit that a request speaks of may come yet.
-fn is_awaited(request: &PendingRequest, now: Timestamp) -> bool {
+fn may_come(request: &PendingRequest, now: Timestamp) -> bool {
     request.commit.is_some() && now < request.received_at.saturating_add(VISIBLE_WITHIN.seconds()).unwrap_or(Timestamp::MAX)
 }

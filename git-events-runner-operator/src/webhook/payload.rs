@@ -121,22 +121,22 @@ impl Forge {
     /// The body is no JSON object.
     pub fn read(self, headers: &HeaderMap, body: &[u8]) -> Result<Said, NotAPayload> {
         let json = json_of(headers, body)?;
+        let mut event = self.event(headers);
+        // A hook of the whole server has the kind of event in the body only.
+        let is_in_body = self == Self::Gitlab && event.as_deref() == Some("system");
         if is_too_much(&json) {
             serde_json::from_slice::<IgnoredAny>(&json).map_err(|_malformed| NotAPayload("the body is not JSON"))?;
             if !json.trim_ascii_start().starts_with(b"{") {
                 return Err(NotAPayload("the body is not a JSON object"));
             }
-            // Of a hook of the whole server the event is in the body.
-            let event = self.event(headers).filter(|event| (self, event.as_str()) != (Self::Gitlab, "system"));
-            return Ok(Said { event, repository: vec![], moved: None });
+            return Ok(Said { event: event.filter(|_| !is_in_body), repository: vec![], moved: None });
         }
         let body: Value = serde_json::from_slice(&json).map_err(|_malformed| NotAPayload("the body is not JSON"))?;
         if !body.is_object() {
             return Err(NotAPayload("the body is not a JSON object"));
         }
-        let mut event = self.event(headers);
-        if self == Self::Gitlab && event.as_deref() == Some("system") {
-            // A hook of the whole server has the kind of event in the body only, that of a merge request in another field than the others.
+        if is_in_body {
+            // That of a merge request is in another field than the others.
             event = ["event_name", "object_kind"].iter().find_map(|field| body[*field].as_str()).map(event_name);
         }
         let moved = match (self, event.as_deref()) {

@@ -96,11 +96,11 @@ impl ApiServer {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let (group, version) = (&crd["spec"]["group"], &crd["spec"]["versions"][0]["name"]);
-        self.serve(&format!("/apis/{}/{}/{}", text(group), text(version), text(&crd["spec"]["names"]["plural"]))).await
+        self.wait_until_served(&format!("/apis/{}/{}/{}", text(group), text(version), text(&crd["spec"]["names"]["plural"]))).await
     }
 
     /// Waits until the objects at a path are served, which is a moment after their kind is established.
-    pub async fn serve(&self, path: &str) -> anyhow::Result<()> {
+    pub async fn wait_until_served(&self, path: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + ESTABLISHED_WITHIN;
         while self.send(Method::GET, path, "application/json", String::new()).await?.0 != StatusCode::OK {
             ensure!(Instant::now() < deadline, "{path} is not served");
@@ -110,7 +110,7 @@ impl ApiServer {
     }
 
     /// Waits until what the fields of our kinds mean is published, which is a moment after they are served: `kubectl explain` reads it.
-    pub async fn describe_crds(&self) -> anyhow::Result<()> {
+    pub async fn wait_until_described(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + ESTABLISHED_WITHIN;
         let api = format!("/apis/{}/{}", crd::GROUP, crd::VERSION);
         loop {

@@ -39,7 +39,7 @@ pub(super) fn of_status(repository: &Repository, status: StatusCode, headers: &H
         }
         500.. => (Reason::Unreachable, wait, format!("{uri} is not able to answer now ({status}): see its own logs")),
         _ => {
-            let said: String = repository.redact(said).chars().take(MAX_REMOTE).collect();
+            let said = shown(repository, said);
             let said = if said.is_empty() { said } else { format!(" (it says: {said})") };
             let message = format!("{uri} answers {status}{said}, which is not how a Git server answers: check `repoUri`");
             (Reason::ProtocolError, Retry::Backoff, message)
@@ -63,8 +63,8 @@ pub(super) fn of_transport(repository: &Repository, error: reqwest::Error) -> So
     let uri = on_its_way(repository);
     // Its own text would show the whole URL.
     let error = error.without_url();
-    let (reason, message) = if let Some((reason, message)) = find_tls_error(&error).and_then(|error| of_tls(&uri, error)) {
-        (reason, message)
+    let (reason, message) = if let Some(told) = find_tls_error(&error).and_then(|error| of_tls(&uri, error)) {
+        told
     } else if error.is_connect() && error.is_timeout() {
         return no_connection_in_time(repository);
     } else if repository.proxy.is_some() && innermost(&error).contains("proxy authorization required") {
@@ -256,6 +256,11 @@ pub(super) fn too_large(repository: &Repository, what: &str, limit: u64) -> Sour
 /// How much of what a server says is shown, in characters.
 const MAX_REMOTE: usize = 200;
 
+/// What is shown of what a server says: no secret, and no part of one at the end.
+fn shown(repository: &Repository, text: &str) -> String {
+    repository.redact(text).chars().take(MAX_REMOTE).collect()
+}
+
 /// The server's bytes are malformed, or report an error. `wanted` is the commit that was asked for by id.
 pub(super) fn of_wire(repository: &Repository, error: WireError, wanted: Option<&CommitId>) -> SourceError {
     let text = match error {
@@ -299,7 +304,7 @@ const NOT_ALLOWED: [&str; 4] = ["access denied", "permission denied", "unauthori
 /// The server reports an error in a line of text.
 pub(super) fn reported(repository: &Repository, text: &str) -> SourceError {
     let uri = &repository.uri;
-    let text = repository.redact(text).chars().take(MAX_REMOTE).collect::<String>();
+    let text = shown(repository, text);
     let lower = text.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     let (reason, message) = if says(&NOT_THERE) {
